@@ -1,0 +1,1 @@
+"""Comparison suites, their runner and reports, and measurements of speed."""

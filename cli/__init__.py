@@ -1,0 +1,66 @@
+"""The command `zoo`. This module answers what needs no torch; the rest is imported when a verb needs it."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from zoo.cli.errors import UserError, report
+
+VERBS = {
+    "fit": "train a model, test it once, write a run folder",
+    "validate": "evaluate a checkpoint on the validation split",
+    "test": "evaluate a checkpoint on the test set",
+    "predict": "classify image files with a checkpoint",
+    "list": "the models, and what is known about them",
+    "info": "one model: paper, parameters, published results, deviations from the paper",
+}
+EXAMPLES = """\
+  zoo fit --model vgg16                                    embedded digits, no download
+  zoo fit --model lenet5 --data mnist --data.root DIR      add --data.download true to fetch MNIST
+  zoo test --ckpt_path runs/.../checkpoints/best.ckpt
+  zoo predict --ckpt_path runs/.../checkpoints/best.ckpt photo.png folder/
+  zoo fit --config runs/.../config.yaml --resume           goes on where it stopped"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or 2 after a message about wrong input."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        return report(error)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(args: list[str]) -> int:
+    from zoo.cli import front
+
+    verb = args[0] if args else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if verb == "--version":
+        from zoo import __version__
+
+        print(f"zoo {__version__}")
+        return 0
+    front.check_choice("command", verb, list(VERBS))
+    if verb in ("list", "info"):
+        from zoo.cli import listing
+
+        return listing.run(verb, args[1:])
+    arguments = front.prepare(verb, args[1:])
+    from zoo.cli import app  # three seconds of imports: only when there is something to run
+
+    return app.run(verb, arguments)
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items())
+    return (
+        "zoo: textbook image classifiers, trained, tested and compared\n\n"
+        f"usage: zoo COMMAND [options]\n\n{verbs}\n\n{EXAMPLES}\n\n"
+        "zoo COMMAND --help explains the options of a command."
+    )

@@ -1,0 +1,255 @@
+"""`ZooCLI`: LightningCLI with our names, one owner for each setting, and everything checked before training starts."""
+
+from dataclasses import fields
+from typing import Any
+
+import docstring_parser
+import lightning as L
+from jsonargparse import Namespace
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from zoo import names as model_names
+from zoo.checkpoint import AtomicCheckpointIO
+from zoo.classifier import ImageClassifier
+from zoo.cli.errors import UserError, user_errors
+from zoo.cli.parser import Parser, restrict_imports
+from zoo.cli.progress import RunProgress
+from zoo.datamodules.base import ImageDataModule
+from zoo.recipe import Recipe
+from zoo.registry import MODELS, model_class, model_info
+
+DESCRIPTIONS = {
+    "fit": "Train a model, test it once on the test set, write a run folder.",
+    "validate": "Evaluate a checkpoint on the validation split. Model and data come from the checkpoint.",
+    "test": "Evaluate a checkpoint on the test set. Model and data come from the checkpoint.",
+    "predict": "Classify image files and folders with a checkpoint: zoo predict --ckpt_path FILE IMAGES...",
+}
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the data modules' samplers count every test image exactly once
+}
+
+
+class ZooCLI(LightningCLI):
+    """Parses the options of one verb and builds data, model and trainer from them.
+
+    Args:
+        verb: fit, validate, test or predict.
+        arguments: The options as `zoo.cli.front.prepare` returns them.
+
+    Attributes:
+        notices: Lines for the user about what was adapted.
+        recipe_name: Name of the recipe that training started from.
+    """
+
+    def __init__(self, verb: str, arguments: list[str]) -> None:
+        self.verb, self.arguments = verb, arguments
+        self.notices: list[str] = []
+        self.recipe_name = "default"
+        for name in MODELS:
+            getattr(model_names, name)  # the parser finds short names in config files among existing classes
+        restrict_imports()
+        super().__init__(
+            ImageClassifier,
+            ImageDataModule,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_kwargs={"prog": f"zoo {verb}", "description": DESCRIPTIONS[verb]},
+            parser_class=Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=arguments,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    # Parsing
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The trainer, and where there is something to choose, model and data."""
+        parser.add_lightning_class_args(L.Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+        if self.verb != "predict":
+            parser.add_subclass_arguments(ImageClassifier, "model", required=True, help="A name from zoo list")
+            parser.add_subclass_arguments(
+                ImageDataModule, "data", required=True, help="A data set: digits, mnist, fashion_mnist, fake"
+            )
+            parser.set_defaults({"data": "zoo.datamodules.names.digits"})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The verb's own options."""
+        if self.verb == "fit":
+            add_recipe(parser)
+            parser.add_argument(
+                "--run_dir", type=str | None, default=None, help="Run folder. Default: runs/MODEL-DATA/TIME"
+            )
+            parser.add_argument(
+                "--resume", type=bool, default=False, help="Go on with the run of --config or --run_dir."
+            )
+            parser.add_argument(
+                "--no_test", type=bool, default=False, help="Leave the test set alone at the end (--no-test)."
+            )
+            parser.add_argument(
+                "--ckpt_path", type=str | None, default=None, help="Go on from this checkpoint in a new run folder."
+            )
+        else:
+            parser.add_argument(
+                "--ckpt_path", type=str | None, default=None, help="The checkpoint, such as runs/.../best.ckpt."
+            )
+        if self.verb == "predict":
+            parser.add_argument("--output", type=str | None, default=None, help="Write a CSV file too.")
+            parser.add_argument("--top_k", type=int, default=3, help="Classes to show for each image.")
+            parser.add_argument("--batch_size", type=int, default=64, help="Images in one batch.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and keep apart what the user said from what are defaults."""
+        assert isinstance(parser, Parser) and isinstance(args, list)
+        parser.arguments = args
+        self.config = parser.parse_args(args)
+        self.said: Namespace = parser.parse_args(args, defaults=False)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the checkpoint alone: Lightning would let it override the command line and import what it names."""
+
+    # Building
+
+    def instantiate_classes(self) -> None:
+        """Build the data, fit the model's and the recipe's settings to it and to what the user said, build the rest."""
+        parts = Namespace(**{key: value for key, value in self.config.items(branches=True) if key in ("trainer",)})
+        with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
+            self.config_init = self.parser.instantiate_classes(parts)
+            self._check_precision()
+            if self.verb != "predict":
+                self.datamodule = self._build("data")
+                self._match_model_to_data()
+                if self.verb == "fit":
+                    self._resolve_recipe()
+                self.model = self._build("model")
+                if self.verb == "fit":
+                    self.model.recipe = self.recipe
+            self.trainer = self.instantiate_trainer()
+
+    def _build(self, key: str) -> Any:
+        return self.parser.instantiate_classes(Namespace(**{key: self.config[key]}))[key]
+
+    def _said(self, key: str) -> Any:
+        return self.said.get(key)
+
+    def _match_model_to_data(self) -> None:
+        """Classes and channels follow the data; the image size is what the user said, or what the model needs."""
+        arguments, data = self.config.model.init_args, self.datamodule
+        classes, channels = self._said("model.init_args.num_classes"), self._said("model.init_args.in_channels")
+        name = data.spec.name
+        if classes is not None and classes < data.num_classes:
+            raise UserError(f"model.num_classes is {classes}, but '{name}' has {data.num_classes} classes")
+        if channels is not None and channels != data.in_channels:
+            raise UserError(f"model.in_channels is {channels}, but images of '{name}' have {data.in_channels}")
+        arguments.num_classes = classes or data.num_classes
+        arguments.in_channels = data.in_channels
+        arguments.image_size = data.image_size = self._image_size()
+
+    def _image_size(self) -> int:
+        of_model, of_data = self._said("model.init_args.image_size"), self._said("data.init_args.image_size")
+        if of_model and of_data and of_model != of_data:
+            raise UserError(f"model.image_size is {of_model} and data.image_size is {of_data}: say one of them")
+        native = self.datamodule.image_size
+        if size := of_model or of_data:
+            return int(size)
+        wanted = model_info(self.model_name).image_size if self.model_name in MODELS else 1
+        if wanted <= native:
+            return native
+        self.notices.append(
+            f"{self.datamodule.spec.name} has images of {native} x {native} pixels; "
+            f"{self.model_name} gets them at {wanted} x {wanted}"
+        )
+        return wanted
+
+    @property
+    def model_name(self) -> str:
+        """The registered name of the chosen model."""
+        return str(self.config.model.class_path).rpartition(".")[2]
+
+    def _resolve_recipe(self) -> None:
+        """The recipe by name, changed by what the user said, here or through the trainer's and the data's options."""
+        said = self.said.get("recipe") or Namespace()
+        self.recipe_name = said.get("name") or "default"
+        base = model_info(self.model_name).recipe(self.recipe_name) if self.model_name in MODELS else Recipe()
+        changes = {key: value for key, value in vars(said).items() if key != "name" and value is not None}
+        for field, key in (
+            ("batch_size", "data.init_args.batch_size"),
+            ("epochs", "trainer.max_epochs"),
+            ("gradient_clip", "trainer.gradient_clip_val"),
+        ):
+            value = self._said(key)
+            if value is None or value == -1:
+                continue
+            if changes.get(field, value) != value:
+                raise UserError(f"recipe.{field} is {changes[field]} and {key} is {value}: say one of them")
+            changes[field] = value
+        self.recipe: Recipe = base.replace(**changes)
+        self.datamodule.batch_size = self.recipe.batch_size
+        trainer = self.config_init.trainer
+        runs_by_steps = self._said("trainer.max_steps") not in (None, -1) and "epochs" not in changes
+        if trainer.max_epochs is None and not runs_by_steps:
+            trainer.max_epochs = self.recipe.epochs
+        if self.recipe.schedule != "constant" and trainer.max_epochs == -1 and not runs_by_steps:
+            raise UserError(f"trainer.max_epochs is -1, but the {self.recipe.schedule} schedule needs an end: set it")
+
+    def _check_precision(self) -> None:
+        """What Lightning would quietly replace or fail on late."""
+        trainer = self.config_init.trainer
+        precision, accelerator = str(trainer.precision), str(trainer.accelerator)
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not _has_accelerator())
+        if on_cpu and precision in ("16", "16-mixed", "16-true"):
+            raise UserError(f"trainer.precision is {precision}, which needs a GPU: on a CPU use bf16-mixed or 32-true")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer as configured, with atomic checkpoints and our progress bar; `kwargs` win."""
+        settings = {**self.config_init.trainer, **kwargs}
+        settings["callbacks"] = list(settings.get("callbacks") or [])
+        settings["plugins"] = [*_as_list(settings.get("plugins")), AtomicCheckpointIO()]
+        if settings.get("enable_progress_bar") is not False:
+            settings["callbacks"].append(RunProgress())
+        if self.verb != "fit":
+            settings["logger"] = settings.get("logger") or False
+        return L.Trainer(**settings)
+
+
+def add_recipe(parser: LightningArgumentParser) -> None:
+    """One option for each field of the recipe; what is not said stays as the model's recipe has it."""
+    documented = {p.arg_name: p.description for p in docstring_parser.parse(Recipe.__doc__ or "").params}
+    parser.add_argument(
+        "--recipe.name",
+        type=str,
+        default="default",
+        help="The recipe to start from (also --recipe NAME), see zoo info.",
+    )
+    for field in fields(Recipe):
+        kind: Any = list[float] if field.name == "milestones" else field.type
+        parser.add_argument(f"--recipe.{field.name}", type=kind | None, default=None, help=documented[field.name])
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+def run(verb: str, arguments: list[str]) -> int:
+    """Run fit, validate, test or predict; the exit status."""
+    from zoo.cli import verbs
+    from zoo.cli.quiet import quiet
+
+    quiet()
+    return verbs.RUN[verb](arguments)
+
+
+__all__ = ["ZooCLI", "model_class", "run"]

@@ -1,0 +1,117 @@
+"""`zoo test`, `zoo validate` and `zoo predict`: model, preprocessing and class names come from the checkpoint."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from zoo.checkpoint import load, load_weights, read_checkpoint
+from zoo.cli import front
+from zoo.cli.app import ZooCLI
+from zoo.cli.errors import UserError, user_errors
+from zoo.cli.training import accuracy
+from zoo.datamodules.images import ImageFiles, collect_images
+
+
+def evaluate(verb: str, arguments: list[str]) -> int:
+    """Evaluate a checkpoint on its data's test set or validation split, or on other data that is named."""
+    if {"-h", "--help"} & set(arguments):
+        ZooCLI(verb, ["--help"])
+    path = _option(arguments, "--ckpt_path")
+    if path is None:
+        raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt")
+    with user_errors(ValueError, OSError):
+        checkpoint = read_checkpoint(path)
+        cli = ZooCLI(verb, [*_from_checkpoint(checkpoint["zoo"], arguments, path), *arguments])
+        load_weights(cli.model, checkpoint, path)
+        preprocessing = checkpoint["zoo"]["data"].get("preprocessing")
+        if preprocessing:
+            cli.datamodule.use_preprocessing(preprocessing)
+        cli.datamodule.prepare_data()
+        cli.datamodule.setup(verb)
+    run = cli.trainer.test if verb == "test" else cli.trainer.validate
+    metrics = run(cli.model, datamodule=cli.datamodule, verbose=False)[0]
+    if cli.trainer.is_global_zero:
+        split = "test" if verb == "test" else "val"
+        share, count = metrics[f"{split}/acc"], cli.datamodule.sizes[split]
+        print(f"{cli.model_name} on {cli.datamodule.spec.name}, {count:,} {split} images")
+        print(f"{split}/acc  {share!r}   {accuracy(share, count)}")
+        print(f"{split}/loss {metrics[f'{split}/loss']!r}")
+    return 0
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    values = [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]
+    return values[-1] if values else None
+
+
+def _from_checkpoint(facts: dict[str, Any], arguments: list[str], path: str) -> list[str]:
+    """The options that rebuild the checkpoint's model and data; the user's own come after them and win."""
+    asked = _option(arguments, "--model")
+    if asked is not None and asked.rpartition(".")[2] != facts["name"]:
+        raise UserError(f"'{path}' holds {facts['name']}, not {asked.rpartition('.')[2]}: leave --model out")
+    words = [f"--model=zoo.names.{facts['name']}"]
+    words += [f"--model.{key}={_text(value)}" for key, value in facts["args"].items() if value is not None]
+    data = facts["data"]
+    if "name" in data and _option(arguments, "--data") is None:
+        words.append(f"--data=zoo.datamodules.names.{data['name']}")
+        words += [f"--data.{key}={_text(value)}" for key, value in data["args"].items() if value is not None]
+    return words
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def predict(arguments: list[str]) -> int:
+    """Classify images: a table on the screen, and a CSV file if asked for."""
+    options, words = front.split_images(arguments)
+    cli = ZooCLI("predict", options)
+    path, output = cli.config.ckpt_path, cli.config.output
+    if path is None or not words:
+        raise UserError("usage: zoo predict --ckpt_path runs/.../checkpoints/best.ckpt IMAGES or folders...")
+    if cli.config.top_k < 1:
+        raise UserError(f"top_k is {cli.config.top_k}: it must be at least 1")
+    with user_errors(ValueError, OSError):
+        model = load(path)
+        if not model.preprocessing:
+            raise UserError(f"'{path}' does not say how its images were prepared")
+        files = collect_images(words)
+        data = ImageFiles(files, model.preprocessing, cli.config.batch_size)
+        batches = cli.trainer.predict(model, datamodule=data) or []
+    names = model.class_names or [str(k) for k in range(model.num_classes)]
+    rows = []
+    for probabilities, indices in batches:
+        best = probabilities.topk(min(cli.config.top_k, len(names)), dim=1)
+        for index, shares, classes in zip(indices.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+            guesses = [(names[k], share) for k, share in zip(classes, shares, strict=True)]
+            rows.append((str(files[index]), guesses))
+    _show(rows)
+    if output:
+        with user_errors(OSError):
+            _write(Path(output), rows)
+    return 0
+
+
+Row = tuple[str, list[tuple[str, float]]]
+
+
+def _show(rows: list[Row]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("image", "class", "probability", "next"):
+        table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
+    for file, guesses in rows:
+        others = "  ".join(f"{name} {100 * share:.1f} %" for name, share in guesses[1:])
+        table.add_row(file, guesses[0][0], f"{100 * guesses[0][1]:.1f} %", others)
+    Console(highlight=False).print(table)
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        places = range(1, len(rows[0][1]) + 1)
+        writer.writerow(["image", *(f"{what}_{k}" for k in places for what in ("class", "probability"))])
+        writer.writerows([file_name, *(v for guess in guesses for v in guess)] for file_name, guesses in rows)

@@ -1,0 +1,82 @@
+"""What can be checked and tidied in the arguments before three seconds of imports."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from zoo.cli.errors import UserError, user_errors
+from zoo.datamodules.registry import DATASETS
+from zoo.registry import MODELS, nearest
+
+SHORT_NAMES = {"model": MODELS, "data": DATASETS}
+"""Options whose value is one of our names, and the names."""
+MODULES = {"model": "zoo.names", "data": "zoo.datamodules.names"}
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raise UserError with the nearest choice unless `value` is one of `choices`."""
+    known = list(choices)
+    if value not in known:
+        raise UserError(f"unknown {what} '{value}'.{nearest(value, known)}")
+
+
+def prepare(verb: str, args: list[str]) -> list[str]:
+    """Arguments as the parser wants them; `verb` is fit, validate, test or predict.
+
+    Model and data names become class paths (so that a file called `vgg16` is no trouble), `--model NAME` comes before
+    `--model.norm`, and `--config` before both: the command line wins over the file.
+    """
+    pairs = _pairs(_expand(verb, args))
+    for position, (option, value) in enumerate(pairs):
+        key = option.removeprefix("--")
+        if key in SHORT_NAMES and value is not None and "." not in value:
+            check_choice(key, value, SHORT_NAMES[key])
+            pairs[position] = (option, f"{MODULES[key]}.{value}")
+    order = {"--config": 0, "-c": 0, "--model": 1, "--data": 1}
+    pairs.sort(key=lambda pair: order.get(pair[0], 2))
+    return [word for option, value in pairs for word in ([option] if value is None else [f"{option}={value}"])]
+
+
+def _expand(verb: str, args: list[str]) -> list[str]:
+    """Write out the short forms: `--recipe paper`, `--no-test`, `--resume`."""
+    words = []
+    for position, word in enumerate(args):
+        following = args[position + 1] if position + 1 < len(args) else "--"
+        if word in ("--no-test", "--no_test", "--resume") and following not in ("true", "false"):
+            words += [word.replace("no-test", "no_test"), "true"]
+        elif word == "--recipe":
+            words.append("--recipe.name")
+        elif word.startswith("--recipe="):
+            words += ["--recipe.name", word.removeprefix("--recipe=")]
+        else:
+            words.append(word)
+    return words
+
+
+def _pairs(args: list[str]) -> list[tuple[str, str | None]]:
+    """Options with their values; a word without an option stands alone."""
+    pairs: list[tuple[str, str | None]] = []
+    words = iter(args)
+    for word in words:
+        if not word.startswith("-") or word in ("-h", "--help") or word.startswith("--print_config"):
+            pairs.append((word, None))
+        elif "=" in word:
+            option, _, value = word.partition("=")
+            pairs.append((option, value))
+        else:
+            value = next(words, "")
+            if not value:
+                raise UserError(f"option {word} needs a value")
+            pairs.append((word, value))
+    return pairs
+
+
+def split_images(args: list[str]) -> tuple[list[str], list[str]]:
+    """Options, and the words that are no options: image files and folders."""
+    return [a for a in args if a.startswith("-")], [a for a in args if not a.startswith("-")]
+
+
+def config_folder(args: list[str]) -> Path | None:
+    """The folder of the last `--config FILE`, if there is one."""
+    files = [a.partition("=")[2] for a in args if a.startswith(("--config=", "-c="))]
+    with user_errors(OSError):
+        return Path(files[-1]).parent if files else None

@@ -1,0 +1,61 @@
+"""jsonargparse explains a wrong value in up to twenty lines; here is what is left of them."""
+
+import re
+
+from zoo.registry import closest, nearest
+
+
+def shorten(message: str, arguments: list[str], options: list[str]) -> str:
+    """One line for the user.
+
+    Args:
+        message: What jsonargparse says.
+        arguments: The command's arguments, to find the option that a partial key belongs to.
+        options: Every known option, for the nearest one.
+    """
+    text = " ".join(message.split())
+    if match := re.match(r"unrecognized arguments: (\S+)", text):
+        return unknown_option(match.group(1).partition("=")[0], options)
+    if match := re.search(r"(?:Option|[Kk]ey) '([\w.]+)' is not (?:accepted|expected)", text):
+        return unknown_option(_full_name(match.group(1), arguments), options)
+    if match := re.search(r"File does not exist: (.+)$", text):
+        return f"no configuration file at {match.group(1)}"
+    if match := re.search(r"Importing '([\w.]+)' is not allowed", text):
+        package = match.group(1).partition(".")[0]
+        return (
+            f"class '{match.group(1)}' is not allowed: name its package in ZOO_ALLOW_IMPORTS={package} if you trust it"
+        )
+    if match := re.match(r'Parser key "([\w.]+)":', text):
+        return wrong_value(_full_name(match.group(1), arguments), text)
+    return text if len(text) < 300 else text[:300].rsplit(" ", 1)[0] + " ..."
+
+
+def unknown_option(name: str, options: list[str]) -> str:
+    """The message for an option that nobody knows."""
+    if not name.startswith("-"):
+        return f"unexpected argument '{name}'"
+    close = closest(name, options)
+    hint = f" Did you mean {close}?" if close else " --help lists the options."
+    return f"unknown option {name}.{hint}"
+
+
+def wrong_value(option: str, text: str) -> str:
+    """The message for a value of the wrong kind: the choices or types are picked out of jsonargparse's text."""
+    given = re.search(r"(?:Got value|Given value): (.*?)(?: Given|$)", text)
+    value = given.group(1).strip(" '\"") if given else "?"
+    choices = [word.strip(" '") for group in re.findall(r"Literal\[(.*?)\]", text) for word in group.split(",")]
+    if choices := list(dict.fromkeys(choices)):
+        return f"{option} is '{value}'.{nearest(value, choices)}"
+    types = list(dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text)))
+    if types:
+        readable = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false"}
+        return f"{option} is '{value}': it must be {' or '.join(readable.get(t, t) for t in types)}"
+    reason = re.sub(r'^Parser key "[\w.]+": ', "", text)
+    return f"{option}: {reason[:250]}"
+
+
+def _full_name(key: str, arguments: list[str]) -> str:
+    """`--model.norm` for the key `norm` that jsonargparse reports."""
+    key = key.replace("init_args.", "")
+    names = [argument.partition("=")[0] for argument in arguments]
+    return next((name for name in names if name == f"--{key}" or name.endswith(f".{key}")), f"--{key}")

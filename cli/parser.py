@@ -1,0 +1,115 @@
+"""The argument parser of a verb: short errors, no abbreviations, an allow-list for class paths, a readable help."""
+
+import inspect
+import os
+import re
+import sys
+from typing import Any, NoReturn
+
+import jsonargparse
+from lightning.pytorch.cli import LightningArgumentParser
+
+from zoo.cli.errors import UserError
+from zoo.cli.messages import shorten
+from zoo.datamodules import names
+from zoo.datamodules.registry import DATASETS
+from zoo.registry import MODELS, model_class
+
+ALLOWED_IMPORTS = ["zoo", "lightning.pytorch", "torch.optim", "torch.nn"]
+"""A configuration names classes, and naming one runs it: only these packages, and those in ZOO_ALLOW_IMPORTS."""
+
+COMMON = {
+    "What to train": ("model", "data", "config", "seed_everything"),
+    "How": ("recipe.name", "recipe.epochs", "recipe.lr", "recipe.batch_size", "recipe.optimizer"),
+    "On what": ("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.strategy"),
+    "Where to and from": ("run_dir", "resume", "no_test", "ckpt_path", "output", "top_k", "print_config"),
+}
+"""The few options that people use, which come first in the help."""
+
+MODEL_FLAGS = """\
+  --model.norm none|batch|group|layer|instance     --model.dropout P     --model.init he|xavier|lecun|normal|paper
+  --model.activation relu|tanh|sigmoid|leaky_relu|elu|gelu|silu          --model.image_size N
+  all of one model: zoo {verb} --model.help NAME"""
+DATA_FLAGS = """\
+  --data.root DIR    --data.download true    --data.image_size N    --data.batch_size N    --data.num_workers N
+  --data.augment none|affine|flip_crop|color|strong|imagenet        --data.val_size 0.1
+  all of one data set: zoo {verb} --data.help NAME"""
+
+
+def restrict_imports() -> None:
+    """Let configurations name classes of the allowed packages only."""
+    extra = [name for name in os.environ.get("ZOO_ALLOW_IMPORTS", "").split(",") if name]
+    jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, *extra])
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser with messages of one line and a help that starts with what people use."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        self.arguments: list[str] = []
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with one line that names the value, the rule and the nearest choice."""
+        if os.environ.get("ZOO_TRACEBACK") == "1" and ex is not None:
+            raise ex
+        own = {name for action in self._actions for name in action.option_strings}
+        raise UserError(shorten(message, self.arguments, sorted(own | {f"--{key}" for key in nested_options()})))
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the common options, then all others in one line each."""
+        print(self.short_help(), file=file or sys.stdout)
+
+    def short_help(self) -> str:
+        """The help text of this verb."""
+        actions = {a.dest: a for a in self._actions if a.option_strings}
+        listed: set[str] = set()
+        lines = [f"usage: {self.prog} [options]", "", self.description or ""]
+        for title, common in COMMON.items():
+            rows = [line for name in common if name in actions for line in _option_lines(actions[name])]
+            if rows:
+                lines += ["", f"{title}:", *rows]
+            listed.update(common)
+        verb = self.prog.split()[-1]
+        if "model" in actions:
+            lines += ["", "Every model takes:", MODEL_FLAGS.format(verb=verb)]
+            lines += ["", "Data sets take:", DATA_FLAGS.format(verb=verb)]
+        rest = [action for name, action in actions.items() if name not in listed and _is_plain(action)]
+        for title, prefix in (
+            ("The rest of the recipe", "recipe."),
+            ("Every option of Lightning's Trainer", "trainer."),
+        ):
+            rows = [line for action in rest if action.dest.startswith(prefix) for line in _option_lines(action)]
+            if rows:
+                lines += ["", f"{title}:", *rows]
+        return "\n".join(lines)
+
+
+def nested_options() -> set[str]:
+    """Options of the models and data sets, such as `model.norm`."""
+    classes = {"model": [model_class(name) for name in MODELS], "data": [getattr(names, name) for name in DATASETS]}
+    return {
+        f"{key}.{parameter}"
+        for key, members in classes.items()
+        for member in members
+        for parameter in inspect.signature(member).parameters
+    }
+
+
+def _is_plain(action: Any) -> bool:
+    return not action.dest.endswith(".help") and action.dest not in ("help", "trainer", "recipe")
+
+
+def _option_lines(action: Any) -> list[str]:
+    """One option as one line: name, default, first sentence of its help."""
+    name = max(action.option_strings, key=len)
+    default = (
+        ""
+        if action.default in (None, "==SUPPRESS==") or not isinstance(action.default, str | int | float)
+        else (f" (default: {str(action.default).lower() if isinstance(action.default, bool) else action.default})")
+    )
+    text = re.split(r"(?<=[.:])\s", " ".join((action.help or "").replace("%%", "%").split()))[0]
+    text = re.sub(r"[`*]{1,2}|:\w+:", "", text).rstrip(".:")
+    text = text if len(text) < 110 else text[:107].rsplit(" ", 1)[0] + " ..."
+    return [f"  {name:<34}{text}{default}"]

@@ -1,0 +1,25 @@
+"""Messages of the libraries that say nothing about the user's run."""
+
+import logging
+import os
+import warnings
+
+# Each with its reason; everything else stays visible.
+HARMLESS = (
+    r".*does not have many workers.*",  # in-memory data: a worker would only add copying
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
+    r".*is smaller than the logging interval.*",  # we log once an epoch
+    r".*exists and is not empty.*",  # the run folder is ours
+    r".*Using `DistributedSampler` with the dataloaders.*",  # ours counts every sample once
+    r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # GradScaler may skip the first step
+    r".*GPU available but not used.*",  # the user said so
+)
+
+
+def quiet() -> None:
+    """Filter the known harmless warnings and tips."""
+    for pattern in HARMLESS:
+        warnings.filterwarnings("ignore", pattern)
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,63 @@
+"""The DataLoader that all DataModules use."""
+
+import os
+from typing import Any, TypeVar
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+T = TypeVar("T")
+
+
+def available_cpus() -> int:
+    """How many processors this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_num_workers() -> int:
+    """Workers for images in memory: none on one or two processors, where they only get in the way, else up to four."""
+    cpus = available_cpus()
+    return 0 if cpus <= 2 else min(4, cpus // 2)
+
+
+class StatelessLoader(DataLoader[Any]):
+    """A DataLoader that Lightning may stop and resume within an epoch.
+
+    The position is a function of Lightning's own counters (see `ImageDataModule`), hence nothing is to be stored. The
+    two methods exist because Lightning takes a loader without them for one that cannot be resumed, and warns.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+def build_loader(
+    dataset: Dataset[Any], sampler: Sampler[Any], *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+) -> StatelessLoader:
+    """A loader over a dataset that returns whole batches."""
+    return StatelessLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_identity,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def _identity(batch: T) -> T:
+    return batch
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

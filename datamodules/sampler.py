@@ -1,0 +1,100 @@
+"""Which image comes when. Both samplers are functions of their arguments; neither keeps a stream of random numbers.
+
+They derive from `DistributedSampler` for one reason: Lightning then leaves them in place instead of wrapping them in one
+that repeats samples.
+"""
+
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+Position = Callable[[int], tuple[int, int]]
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch, a function of the seed and the epoch."""
+    # The key keeps this stream apart from that of augmentation, which also starts from (seed, epoch, ...).
+    state = np.random.SeedSequence((seed, epoch), spawn_key=(1,)).generate_state(1, np.uint64)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(int(state[0])))
+
+
+class TrainSampler(DistributedSampler[tuple[int, int]]):
+    """Shuffles by (seed, epoch) and deals every global batch out to the devices.
+
+    Step s takes the images `order[s * G : (s + 1) * G]`, whatever the number of devices; device r takes every world-th
+    of them. A last batch that is not full is left out. The samples are (index, epoch) pairs, so that augmentation needs
+    no state either.
+
+    Args:
+        dataset: What is sampled; only its length matters.
+        batch_size: The global batch size G, a multiple of `world`.
+        seed: The seed of the order.
+        rank: This device.
+        world: How many devices there are.
+        position: Tells, for a number of steps per epoch, the epoch and the steps of it that are done already. It is
+            asked when an epoch starts rather than when the sampler is made, because Lightning may build the loader
+            before it restores its counters. None: the sampler counts its own epochs, starting from `set_epoch`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        position: Position | None = None,
+    ) -> None:
+        assert batch_size % world == 0, (batch_size, world)
+        super().__init__(dataset, num_replicas=world, rank=rank, seed=seed)
+        self.batch_size = batch_size
+        self.position = position
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return len(cast(Sized, self.dataset)) // self.batch_size
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size // self.num_replicas
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, done = self._place()
+        order = epoch_order(len(cast(Sized, self.dataset)), self.seed, epoch)
+        for step in range(done, self.steps):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            for index in batch[self.rank :: self.num_replicas].tolist():
+                yield index, epoch
+
+    def _place(self) -> tuple[int, int]:
+        if self.position is not None:
+            return self.position(self.steps)
+        self.epoch += 1
+        return self.epoch - 1, 0
+
+
+class EvalSampler(DistributedSampler[int]):
+    """Every sample exactly once over all devices, in order; no sample is repeated to make the shares equal.
+
+    Args:
+        dataset: What is sampled; only its length matters.
+        rank: This device.
+        world: How many devices there are.
+    """
+
+    def __init__(self, dataset: Dataset[Any], *, rank: int = 0, world: int = 1) -> None:
+        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=False)
+
+    def _share(self) -> range:
+        return range(self.rank, len(cast(Sized, self.dataset)), self.num_replicas)
+
+    def __len__(self) -> int:
+        return len(self._share())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._share())

@@ -1,0 +1,114 @@
+"""Reading checkpoints without running code, and writing them so that a crash leaves the previous one intact."""
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from zoo.classifier import ImageClassifier
+from zoo.recipe import Recipe
+from zoo.registry import MODELS, create_model, nearest
+
+
+def load(path: str | os.PathLike[str]) -> ImageClassifier:
+    """The model of a checkpoint that this package wrote, in evaluation mode on the CPU.
+
+    Only tensors and plain values are read: loading a checkpoint never runs code.
+
+    Args:
+        path: A local file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not such a checkpoint, or is damaged.
+
+    Example:
+        >>> model = load("runs/lenet5-mnist/2026-01-31_12-00-00/checkpoints/best.ckpt")  # doctest: +SKIP
+        >>> model.class_names[:3]  # doctest: +SKIP
+        ['0', '1', '2']
+    """
+    checkpoint = read_checkpoint(path)
+    facts = checkpoint["zoo"]
+    model = create_model(facts["name"], recipe=Recipe(**facts["recipe"]), **facts["args"])
+    load_weights(model, checkpoint, path)
+    model.preprocessing = facts["data"].get("preprocessing", {})
+    model.class_names = facts["data"].get("class_names", [])
+    return model.eval()
+
+
+def load_weights(model: ImageClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Copy the weights of a checkpoint that `read_checkpoint` returned into `model`.
+
+    Raises:
+        ValueError: If the network in the checkpoint is another one; the message names the first difference.
+    """
+    theirs, ours = checkpoint["state_dict"], model.state_dict()
+    for name in [*ours, *theirs]:
+        shapes = [tuple(state[name].shape) if name in state else "none" for state in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"'{path}' does not fit {type(model).__name__} as asked for: {name} is {shapes[0]} in the checkpoint "
+                f"and {shapes[1]} in the model"
+            )
+    model.load_state_dict(theirs)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A checkpoint of this package as a dictionary of tensors and plain values.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is an address, no checkpoint, damaged, not from this package, or of an unknown model.
+    """
+    if "://" in str(path):
+        raise ValueError(f"'{path}' is an address: checkpoints are read from local files only")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at '{path}'")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"'{path}' is not a checkpoint, is truncated, or holds more than tensors") from error
+    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get("zoo")) or "state_dict" not in checkpoint:
+        raise ValueError(f"'{path}' is not a checkpoint of this package: it does not say which model it holds")
+    name = checkpoint["zoo"]["name"]
+    if name not in MODELS:
+        raise ValueError(f"'{path}' holds the model '{name}', which is not registered.{nearest(str(name), MODELS)}")
+    return checkpoint
+
+
+def _is_ours(facts: object) -> bool:
+    return isinstance(facts, dict) and {"name", "args", "recipe", "data"} <= facts.keys()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk, then renames: the previous checkpoint survives any failure."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Save `checkpoint` at the local `path`.
+
+        Raises:
+            OSError: If the disk is full or the folder cannot be written to.
+        """
+        target = Path(path).absolute()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".saving-", suffix=".ckpt")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself must survive a power cut
+        finally:
+            os.close(folder)

@@ -1,0 +1,223 @@
+"""`ImageClassifier`: the only training logic. A family subclasses it and adds layers, nothing else."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import Accuracy, MeanMetric, MetricCollection
+
+from zoo._version import __version__
+from zoo.layers import Init, initialize
+from zoo.optim import make_optimizer, rate_factor
+from zoo.recipe import Recipe
+from zoo.registry import MODELS
+
+GPU_CHECK_INTERVAL = 50
+"""On a GPU, reading the loss waits for the device: the check for a finite loss runs once in this many steps."""
+
+
+class DivergedError(RuntimeError):
+    """The training loss is no longer a finite number."""
+
+
+class ImageClassifier(L.LightningModule):
+    """An image classifier that knows how it is trained.
+
+    A subclass builds its layers in data order in `__init__`, ends it with `self.finish(...)`, and has
+    `forward_features`, `forward_head` and `stages`. Called like any `nn.Module`, it maps normalised images
+    `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of the images: 1 for grey, 3 for colour.
+        image_size: Height and width of the images in pixels.
+
+    Attributes:
+        recipe: How the model is trained; replace it before `Trainer.fit`.
+        preprocessing: What turned images into tensors in training; empty until a data module has said so.
+        class_names: Names of the classes; empty until a data module has said so.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        for name, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
+        info = MODELS.get(type(self).__name__)
+        self.recipe = info.recipe() if info else Recipe()
+        self.preprocessing: dict[str, Any] = {}
+        self.class_names: list[str] = []
+        self._seed = 0
+        # Attributes, not items of a dict: Lightning finds, moves and syncs metrics by attribute.
+        self.train_metrics = self._make_metrics("train/")
+        self.val_metrics = self._make_metrics("val/")
+        self.test_metrics = self._make_metrics("test/")
+
+    def _make_metrics(self, prefix: str) -> MetricCollection:
+        accuracy = Accuracy(task="multiclass", num_classes=self.num_classes, validate_args=False)
+        metrics = {"loss": MeanMetric(nan_strategy="disable"), "acc": accuracy}
+        return MetricCollection(metrics, prefix=prefix, compute_groups=False)
+
+    # What a family provides
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images to the features that the head classifies."""
+        raise NotImplementedError
+
+    def forward_head(self, z: Tensor) -> Tensor:
+        """Features to logits `(N, num_classes)`."""
+        raise NotImplementedError
+
+    def stages(self) -> list[nn.Module]:
+        """The blocks from input to output: what is frozen, unfrozen and given its own rate as one."""
+        raise NotImplementedError
+
+    # What every family has
+
+    def finish(self, init: Init, paper: Callable[[nn.Module], None]) -> None:
+        """Initialise the parameters (`paper` sets one layer as the paper does) and choose their memory layout."""
+        initialize(self, init, self.output, paper)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate this use
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`."""
+        expected = (self.in_channels, self.image_size, self.image_size)
+        if x.shape[1:] != expected:
+            raise ValueError(f"images have shape {tuple(x.shape[1:])}: {type(self).__name__} was built for {expected}")
+        return self.forward_head(self.forward_features(x))
+
+    @property
+    def output(self) -> nn.Linear:
+        """The layer that gives the logits: the last linear one, since layers are listed in data order."""
+        return [layer for layer in self.modules() if isinstance(layer, nn.Linear)][-1]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one with `num_classes` outputs."""
+        old = self.output
+        new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
+        nn.init.kaiming_normal_(new.weight, nonlinearity="linear")
+        nn.init.zeros_(new.bias)
+        name = next(name for name, layer in self.named_modules() if layer is old)
+        self.set_submodule(name, new)
+        self.num_classes = self.hparams["num_classes"] = num_classes
+        for stage in ("train", "val", "test"):
+            setattr(self, f"{stage}_metrics", self._make_metrics(f"{stage}/"))
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Take the run's seed: all randomness of a step is a function of (seed, epoch, step, rank)."""
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed dropout and mixing, so that a resumed run draws what the uninterrupted one would have drawn."""
+        entropy = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch of images and labels `(N,)`."""
+        images, labels = batch
+        targets = labels
+        if self.recipe.mixup or self.recipe.cutmix:
+            images, targets = self._mix(images, labels)
+        logits = self(images)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
+            self._check_finite(loss)
+        self._update(self.train_metrics, loss.detach(), logits.detach(), labels)
+        return loss
+
+    def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        from torchvision.transforms import v2  # half a second to import; few runs mix
+
+        mix = v2.MixUp if self.recipe.mixup else v2.CutMix
+        alpha = self.recipe.mixup or self.recipe.cutmix
+        mixed: tuple[Tensor, Tensor] = mix(alpha=alpha, num_classes=self.num_classes)(images, labels)
+        return mixed
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
+            where = f"epoch {self.current_epoch + 1}, step {self.global_step}, learning rate {rate:.3g}"
+            raise DivergedError(f"the training loss is {loss.item()} at {where}: try a lower --recipe.lr")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count one batch of the validation split."""
+        self._evaluate(self.val_metrics, batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count one batch of the test set."""
+        self._evaluate(self.test_metrics, batch)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Class probabilities `(N, num_classes)` of a batch, and the indices or labels that came with the images."""
+        images, index = batch
+        return self(images).float().softmax(dim=1), index
+
+    def _evaluate(self, metrics: MetricCollection, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images)
+        self._update(metrics, F.cross_entropy(logits, labels), logits, labels)
+
+    def _update(self, metrics: MetricCollection, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        metrics["loss"].update(loss.float(), weight=len(labels))
+        metrics["acc"].update(logits, labels)
+        self.log_dict(dict(metrics.items()), on_step=False, on_epoch=True, batch_size=len(labels))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The recipe's optimiser and schedule."""
+        optimizer = make_optimizer(self, self.stages(), self.recipe)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_factor(self.recipe, step, total_steps, steps_per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says if it says anything, else as the recipe does."""
+        value = self.recipe.gradient_clip or None if gradient_clip_val is None else gradient_clip_val
+        self.clip_gradients(optimizer, value, gradient_clip_algorithm or "norm")
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The moving average of the weights, if the recipe asks for one."""
+        return [EMAWeightAveraging(decay=self.recipe.ema)] if self.recipe.ema else []
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds this model from its name, as plain values (`zoo.load` reads them)."""
+        checkpoint["zoo"] = self.description()
+
+    def description(self) -> dict[str, Any]:
+        """Name, arguments, recipe and data of this model, as plain values."""
+        datamodule = getattr(self._trainer, "datamodule", None)
+        data = datamodule.describe() if hasattr(datamodule, "describe") else {}
+        return {
+            "name": type(self).__name__,
+            "version": __version__,
+            "args": _plain(self.hparams),
+            "recipe": self.recipe.as_dict(),
+            "data": data or {"preprocessing": self.preprocessing, "class_names": self.class_names},
+        }
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}

@@ -1,0 +1,56 @@
+"""From a `Recipe` to an optimiser and a schedule. The rate is a pure function of the step, so resuming is exact."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.recipe import Recipe
+
+
+def make_optimizer(model: nn.Module, stages: list[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over `model`'s trainable parameters."""
+    groups = list(parameter_groups(model, stages, recipe))
+    if recipe.optimizer in ("sgd", "nesterov"):
+        nesterov = recipe.optimizer == "nesterov"
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999))
+
+
+def parameter_groups(model: nn.Module, stages: list[nn.Module], recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Groups by stage (each with its own rate under `layer_decay`) and by whether weights decay.
+
+    Biases and norm parameters are the tensors with one dimension; they are not decayed unless `decay_all`.
+    """
+    seen: set[int] = set()
+    for depth, stage in enumerate([*stages, model]):  # the model itself catches what no stage holds
+        owned = [p for p in stage.parameters() if p.requires_grad and id(p) not in seen]
+        seen.update(id(p) for p in owned)
+        lr = recipe.lr * recipe.layer_decay ** max(len(stages) - 1 - depth, 0)
+        for decayed in (True, False):
+            params = [p for p in owned if (recipe.decay_all or p.ndim > 1) == decayed]
+            if params:
+                yield {"params": params, "lr": lr, "weight_decay": recipe.weight_decay if decayed else 0.0}
+
+
+def rate_factor(recipe: Recipe, step: int, total_steps: int, steps_per_epoch: float) -> float:
+    """What the peak rate is multiplied with at `step` (0 is the first).
+
+    Example:
+        >>> [round(rate_factor(Recipe(schedule="cosine"), step, 4, 1), 3) for step in range(4)]
+        [1.0, 0.854, 0.5, 0.146]
+    """
+    warmup = recipe.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return (step + 1) / (math.ceil(warmup) + 1)
+    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    if recipe.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    if recipe.schedule == "linear":
+        return 1 - progress
+    if recipe.schedule == "step":
+        return float(0.1 ** sum(step / total_steps >= milestone for milestone in recipe.milestones))
+    return 1.0

@@ -1,0 +1,197 @@
+"""The registry: one string per model, and the facts that belong to it. Reading it needs no torch."""
+
+import difflib
+import fnmatch
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from zoo.classifier import ImageClassifier
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where an architecture was published."""
+
+    authors: str
+    title: str
+    venue: str
+    year: int
+    url: str
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """The images and classes that a parameter count refers to."""
+
+    in_channels: int
+    image_size: int
+    num_classes: int
+
+    def __str__(self) -> str:
+        return f"{self.in_channels} x {self.image_size} x {self.image_size}, {self.num_classes} classes"
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A number that somebody else measured, as the source prints it."""
+
+    metric: str
+    value: float
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A difference from the paper, and the flag that removes it (empty if none does)."""
+
+    what: str
+    why: str
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Everything known about a model before it is built.
+
+    Args:
+        name: The model's one name: in Python, on the command line, in configs, checkpoints and test ids.
+        family: Import path `module:Class` of the network; the module is imported when the model is first built.
+        paper: Where the network was published.
+        parameters: Trainable parameters at the paper's input size and classes.
+        reference: That input size and number of classes.
+        recipes: Training recipes by name; `default` is always there.
+        preset: Class attributes that pick this model's row of the family's table.
+        summary: One line that says what the network is.
+        image_size: Side in pixels to which the command line enlarges the images of a data set that has smaller ones.
+        deviations: What differs from the paper.
+        published: Numbers from the paper and other sources.
+    """
+
+    name: str
+    family: str
+    paper: Paper
+    parameters: int
+    reference: InputSize
+    recipes: Mapping[str, Recipe]
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
+    image_size: int = 1
+    deviations: tuple[Deviation, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
+
+    @property
+    def year(self) -> int:
+        """Year of the paper."""
+        return self.paper.year
+
+    def recipe(self, name: str = "default") -> Recipe:
+        """The recipe called `name`.
+
+        Raises:
+            ValueError: If the model has no such recipe; the message lists those it has.
+        """
+        if name not in self.recipes:
+            raise ValueError(f"{self.name} has no recipe '{name}'.{nearest(name, self.recipes)}")
+        return self.recipes[name]
+
+
+_MODELS: dict[str, ModelInfo] = {}
+MODELS: Mapping[str, ModelInfo] = MappingProxyType(_MODELS)
+
+
+def register_model(info: ModelInfo) -> ModelInfo:
+    """Add a model.
+
+    Raises:
+        ValueError: If the name is taken or the default recipe is missing.
+    """
+    if info.name in _MODELS:
+        raise ValueError(f"model '{info.name}' is already registered: names are unique")
+    if "default" not in info.recipes:
+        raise ValueError(f"model '{info.name}' has no 'default' recipe: every model has one that converges")
+    _MODELS[info.name] = info
+    return info
+
+
+def closest(value: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `value`; among equals the one with the same letters (`vgg61` is `vgg16`, not `vgg19`)."""
+    ratios = {choice: difflib.SequenceMatcher(None, value, choice).ratio() for choice in choices}
+    best = max(ratios, key=lambda choice: (ratios[choice], sorted(choice) == sorted(value)), default=None)
+    return best if best is not None and ratios[best] >= 0.5 else None
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the nearest choice, then all of them."""
+    known = list(choices)
+    close = closest(value, known)
+    hint = f" Did you mean '{close}'?" if close else ""
+    return f"{hint} Known: {', '.join(known)}."
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the registered models that match a shell pattern, in order of registration.
+
+    Example:
+        >>> list_models("vgg1*")
+        ['vgg11', 'vgg13', 'vgg16', 'vgg19']
+    """
+    return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
+
+
+def model_info(name: str) -> ModelInfo:
+    """The facts about a model.
+
+    Raises:
+        ValueError: If no model has that name; the message gives the nearest one.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model '{name}'.{nearest(name, MODELS)}")
+    return MODELS[name]
+
+
+@cache
+def model_class(name: str) -> "type[ImageClassifier]":
+    """The class called `name`: a subclass of its family with the preset as class attributes.
+
+    It lives in `zoo.names`, so that its import path, the short name in a config and `type(model).__name__` agree.
+    """
+    info = model_info(name)
+    module, _, family = info.family.partition(":")
+    parent: type[ImageClassifier] = getattr(importlib.import_module(module), family)
+    body = {"__module__": "zoo.names", "__doc__": parent.__doc__, **info.preset}
+    return type(name, (parent,), body)
+
+
+def create_model(name: str, *, recipe: str | Recipe = "default", **arguments: Any) -> "ImageClassifier":
+    """Build a model by name.
+
+    Args:
+        name: A name from `list_models()`.
+        recipe: Name of one of the model's recipes, or a `Recipe` of your own.
+        arguments: The constructor's arguments: `num_classes`, `in_channels`, `image_size`, `norm`, `dropout`,
+            `activation`, `init` and what the family adds.
+
+    Returns:
+        An `ImageClassifier`: a LightningModule, and an ordinary `nn.Module` from images to logits.
+
+    Raises:
+        ValueError: If the name, an argument's value or the recipe is unknown.
+        TypeError: If the model takes no argument of that name.
+
+    Example:
+        >>> model = create_model("vgg16", num_classes=37, norm="batch")
+        >>> type(model).__name__
+        'vgg16'
+    """
+    info = model_info(name)
+    model = model_class(name)(**arguments)
+    model.recipe = info.recipe(recipe) if isinstance(recipe, str) else recipe
+    return model

@@ -1,0 +1,87 @@
+"""Facts about the VGG family; the network itself is in `zoo.vgg`."""
+
+from zoo.recipe import Recipe
+from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
+
+PAPER = Paper(
+    authors="Simonyan & Zisserman",
+    title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
+    venue="ICLR",
+    year=2015,
+    url="https://arxiv.org/abs/1409.1556",
+)
+
+# Without batch normalisation SGD at the paper's rate stays at chance for many epochs on small data sets; AdamW with
+# He's initialisation leaves the plateau within the second epoch at every depth.
+DEFAULT = Recipe(
+    optimizer="adamw",
+    lr=3e-4,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup_epochs=1,
+    batch_size=32,
+    epochs=10,
+    gradient_clip=1.0,
+    source="chosen here on the embedded digits",
+)
+# The paper divides the rate by 10 whenever the validation accuracy stops improving, three times in 74 epochs; the
+# moments are not published, so the run is cut into four equal parts.
+AS_PUBLISHED = Recipe(
+    optimizer="sgd",
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=5e-4,
+    decay_all=True,
+    schedule="step",
+    milestones=(0.25, 0.5, 0.75),
+    batch_size=256,
+    epochs=74,
+    source="Simonyan & Zisserman 2015, section 3.1; the moments of the rate's three steps are ours",
+)
+DEVIATIONS = (
+    Deviation(
+        what="initialisation is He's normal",
+        why="the paper starts the deeper networks from a trained configuration A",
+        flag="--model.init paper",
+    ),
+    Deviation(
+        what="the first fully connected layer has 512 x (image_size // 32)^2 inputs",
+        why="small images; the paper's 7 x 7 at 224 px",
+        flag="--model.image_size 224",
+    ),
+    Deviation(
+        what="the default recipe is AdamW for 10 epochs",
+        why="it trains every depth without batch normalisation in minutes",
+        flag="--recipe paper",
+    ),
+)
+TABLE_3 = "Simonyan & Zisserman 2015, Table 3, single test scale 256"
+TORCHVISION = "torchvision 0.25 weights IMAGENET1K_V1, single 224 crop"
+
+
+def _register(name: str, config: str, layers: int, parameters: int, errors: tuple[float, float], top1: float) -> None:
+    register_model(
+        ModelInfo(
+            name=name,
+            family="zoo.vgg:VGG",
+            paper=PAPER,
+            parameters=parameters,
+            reference=InputSize(in_channels=3, image_size=224, num_classes=1000),
+            recipes={"default": DEFAULT, "paper": AS_PUBLISHED},
+            preset={"config": config},
+            summary=f"configuration {config}: {layers} weight layers of 3x3 convolutions and three fully connected",
+            image_size=32,
+            deviations=DEVIATIONS,
+            published=(
+                PublishedResult("ImageNet top-1 error", errors[0], "%", TABLE_3),
+                PublishedResult("ImageNet top-5 error", errors[1], "%", TABLE_3),
+                PublishedResult("ImageNet top-1 accuracy", top1, "%", TORCHVISION),
+            ),
+        )
+    )
+
+
+_register("vgg11", "A", 11, 132_863_336, (29.6, 10.4), 69.020)
+_register("vgg13", "B", 13, 133_047_848, (28.7, 9.9), 69.928)
+_register("vgg16", "D", 16, 138_357_544, (27.0, 8.8), 71.592)
+_register("vgg19", "E", 19, 143_667_240, (27.3, 9.0), 72.376)
