@@ -52,9 +52,21 @@ def _dispatch(args: list[str]) -> int:
 
         return listing.run(verb, args[1:])
     arguments = front.prepare(verb, args[1:])
-    from zoo.cli import app  # three seconds of imports: only when there is something to run
+    return _run(verb, arguments)
 
-    return app.run(verb, arguments)
+
+def _run(verb: str, arguments: list[str]) -> int:
+    """The verbs that need torch: three seconds of imports, only when there is something to run."""
+    from zoo.cli.quiet import quiet
+
+    quiet()
+    if verb == "fit":
+        from zoo.cli.training import fit
+
+        return fit(arguments)
+    from zoo.cli import evaluation
+
+    return evaluation.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
 
 
 def _help() -> str:

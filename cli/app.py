@@ -17,7 +17,7 @@ from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
 from zoo.datamodules.base import ImageDataModule
 from zoo.recipe import Recipe
-from zoo.registry import MODELS, model_class, model_info
+from zoo.registry import MODELS, model_info
 
 DESCRIPTIONS = {
     "fit": "Train a model, test it once on the test set, write a run folder.",
@@ -78,7 +78,6 @@ class ZooCLI(LightningCLI):
             parser.add_subclass_arguments(
                 ImageDataModule, "data", required=True, help="A data set: digits, mnist, fashion_mnist, fake"
             )
-            parser.set_defaults({"data": "zoo.datamodules.names.digits"})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The verb's own options."""
@@ -241,15 +240,3 @@ def _has_accelerator() -> bool:
     import torch
 
     return torch.accelerator.is_available()
-
-
-def run(verb: str, arguments: list[str]) -> int:
-    """Run fit, validate, test or predict; the exit status."""
-    from zoo.cli import verbs
-    from zoo.cli.quiet import quiet
-
-    quiet()
-    return verbs.RUN[verb](arguments)
-
-
-__all__ = ["ZooCLI", "model_class", "run"]

@@ -33,7 +33,8 @@ def prepare(verb: str, args: list[str]) -> list[str]:
             pairs[position] = (option, f"{MODULES[key]}.{value}")
     order = {"--config": 0, "-c": 0, "--model": 1, "--data": 1}
     pairs.sort(key=lambda pair: order.get(pair[0], 2))
-    return [word for option, value in pairs for word in ([option] if value is None else [f"{option}={value}"])]
+    words = [word for option, value in pairs for word in ([option] if value is None else [f"{option}={value}"])]
+    return [f"--data={MODULES['data']}.digits", *words] if verb == "fit" else words  # what follows wins
 
 
 def _expand(verb: str, args: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ POLICIES: dict[str, str] = {
     "affine": "rotate by up to 10 degrees, shift by up to 8 %, zoom by up to 10 %, shear by up to 5 degrees",
     "color": "brightness, contrast, saturation and hue; grey images: brightness and contrast",
     "strong": "flip_crop, affine and color, and one dark patch in half of the images",
-    "imagenet": "cut a random part of 8 to 100 % of the area, resize it, mirror half of the images (Szegedy et al. 2015)",
+    "imagenet": "cut out 8 to 100 % of the area, resize it, mirror half of the images (Szegedy et al. 2015)",
 }
 
 

@@ -10,9 +10,9 @@ from zoo.datamodules.arrays import ArrayDataset, Arrays, split
 from zoo.datamodules.augment import build_augment, check_policy
 from zoo.datamodules.batch import normalize_first
 from zoo.datamodules.checks import fraction, whole_number
-from zoo.datamodules.loader import StatelessLoader, build_loader, default_num_workers
+from zoo.datamodules.loader import StatelessLoader, build_loader, default_num_workers, is_on_gpu, place
 from zoo.datamodules.registry import dataset_spec
-from zoo.datamodules.sampler import EvalSampler, TrainSampler
+from zoo.datamodules.sampler import EvalSampler, TrainSampler, epoch_and_step, fitting_batch_size
 
 DEFAULT_BATCH_SIZE = 128
 
@@ -52,7 +52,7 @@ class ImageDataModule(LightningDataModule):
         self.spec = dataset_spec(self.dataset)
         if self.spec.needs_root and not root:
             raise ValueError(f"{self.dataset} is read from a folder: give its path as root (--data.root DIR)")
-        self.root = root
+        self.root = None if root is None else str(root)  # a path object could not be stored in a checkpoint
         self.download = download
         self.batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         workers = default_num_workers() if num_workers is None else num_workers
@@ -121,7 +121,7 @@ class ImageDataModule(LightningDataModule):
         }
 
     def _arguments(self) -> dict[str, Any]:
-        """Constructor arguments that decide what the images are; not `download` or workers, which belong to a machine."""
+        # Without `download` and `num_workers`: they belong to a machine, not to the data.
         names = ("root", "batch_size", "image_size", "augment", "val_size", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -141,8 +141,10 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> StatelessLoader:
         """Shuffled, augmented training images; the last batch is left out unless it is full."""
         dataset = self._images("train", self.augment)
-        rank, world = self._place()
-        batch_size = self._global_batch(len(dataset), world)
+        rank, world = place(self.trainer)
+        batch_size = fitting_batch_size(self.batch_size, len(dataset), world)
+        if batch_size != self.batch_size:
+            self._notice(f"batch_size {self.batch_size} is more than the training images: {batch_size} is used")
         position = None if self.trainer is None else self._position
         sampler = TrainSampler(dataset, batch_size, seed=self.seed, rank=rank, world=world, position=position)
         return self._loader(dataset, sampler, batch_size // world)
@@ -180,23 +182,19 @@ class ImageDataModule(LightningDataModule):
     def _facts(self) -> dict[str, Any]:
         facts = {name: getattr(self, name) for name in ("batch_size", "image_size", "augment", "val_size", "seed")}
         limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        return {"dataset": self.spec.name, **facts, "devices": self._place()[1], "limit_train_batches": limit}
+        return {"dataset": self.spec.name, **facts, "devices": place(self.trainer)[1], "limit_train_batches": limit}
 
     def _done(self) -> int:
         # Lightning restores its own counter after it may have built the loader and started its workers (a schedule
         # that asks for the number of steps does that); our copy of the counter is restored before. Take the later.
         if self.trainer is None:
             return self._batches_done
-        return max(self._batches_done, self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return max(self._batches_done, int(total.processed))  # type: ignore[attr-defined]  # declared as its parent class
 
     def _position(self, steps: int) -> tuple[int, int]:
-        assert self.trainer is not None
-        limit = self.trainer.limit_train_batches
-        steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
-        return divmod(self._done(), max(1, steps))
-
-    def _place(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        return epoch_and_step(self._done(), steps, limit)
 
     def _images(self, name: str, augment: str = "none") -> ArrayDataset:
         self.setup()
@@ -206,27 +204,14 @@ class ImageDataModule(LightningDataModule):
         )
         return ArrayDataset(self.splits[name], size, spec.pad_to, change)
 
-    def _global_batch(self, images: int, world: int) -> int:
-        wanted = self.batch_size
-        if wanted % world:
-            nearest = max(world, round(wanted / world) * world)
-            raise ValueError(f"batch_size {wanted} cannot be shared equally by {world} devices: use {nearest}")
-        if wanted <= images:
-            return wanted
-        if images < world:
-            raise ValueError(f"{images} training images are too few for {world} devices: use at most {images}")
-        possible = images // world * world
-        self._notice(f"batch_size {wanted} is more than the {images} training images: {possible} is used")
-        return possible
-
     def _eval_loader(self, name: str) -> StatelessLoader:
         dataset = self._images(name)
-        rank, world = self._place()
+        rank, world = place(self.trainer)
         return self._loader(dataset, EvalSampler(dataset, rank=rank, world=world), max(1, self.batch_size // world))
 
     def _loader(self, dataset: ArrayDataset, sampler: TrainSampler | EvalSampler, batch_size: int) -> StatelessLoader:
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return build_loader(dataset, sampler, batch_size=batch_size, num_workers=self.num_workers, pin_memory=on_gpu)
+        workers, pin_memory = self.num_workers, is_on_gpu(self.trainer)
+        return build_loader(dataset, sampler, batch_size=batch_size, num_workers=workers, pin_memory=pin_memory)
 
     def _notice(self, line: str) -> None:
         if line not in self.notices:

@@ -1,15 +1,15 @@
 """A strict reader of IDX, the format of the MNIST family.
 
-A file is: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit integer, then the
-values. All of it must agree; a file that is cut short or too long is refused rather than read in part.
+A file is: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit integer, then
+the values. All of it must agree; a file that is cut short or too long is refused rather than read in part.
 """
 
 import gzip
+import io
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
         raise PermissionError(f"{path}: may not be read; check the rights of the file") from None
 
 
-def _parse(file: IO[bytes], path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
+def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     expected = bytes((0, 0, _UINT8, dimensions))
     magic = file.read(4)
     if magic != expected:

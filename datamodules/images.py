@@ -1,16 +1,29 @@
 """Image files for prediction: finding them, and decoding them without surprises."""
 
 import os
+import threading
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from zoo.datamodules.batch import normalize_first, resize_batch
+from zoo.datamodules.checks import whole_number
+from zoo.datamodules.loader import StatelessLoader, available_cpus, build_loader, is_on_gpu, place
+from zoo.datamodules.sampler import EvalSampler
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _FOREIGN = "__MACOSX"  # a folder that macOS puts into zip files, full of files that only look like images
+_OPENING = threading.Lock()  # warnings filters belong to the process, not to a thread
 
 
 def collect_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -66,14 +79,71 @@ def read_image(path: str | os.PathLike[str], in_channels: int) -> npt.NDArray[np
     return pixels.reshape(*pixels.shape[:2], in_channels)
 
 
+class ImageFiles(LightningDataModule):
+    """Image files for `Trainer.predict`, prepared as the images that a model was trained on.
+
+    Batches are (images, positions in `paths`). On one device they come in order; on several every file comes once.
+
+    Args:
+        paths: The files.
+        preprocessing: What `ImageDataModule.describe` says under that name: image_size, in_channels, mean, std, pad_to.
+        batch_size: Files per step over all devices together.
+    """
+
+    def __init__(self, paths: list[Path] | list[str], preprocessing: dict[str, Any], batch_size: int = 64) -> None:
+        super().__init__()
+        self.paths = [Path(path) for path in paths]
+        self.preprocessing = preprocessing
+        self.batch_size = whole_number("batch_size", batch_size)
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # one file on two devices
+
+    def predict_dataloader(self) -> StatelessLoader:
+        """The files in order, each exactly once."""
+        dataset = _FileDataset(self.paths, self.preprocessing)
+        rank, world = place(self.trainer)
+        sampler = EvalSampler(dataset, rank=rank, world=world)
+        batch_size = max(1, self.batch_size // world)
+        return build_loader(dataset, sampler, batch_size=batch_size, pin_memory=is_on_gpu(self.trainer))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise on the device."""
+        return normalize_first(batch, self.preprocessing["mean"], self.preprocessing["std"])
+
+
+class _FileDataset(Dataset[tuple[Tensor, Tensor]]):
+    # Threads instead of loader processes: decoding releases the interpreter lock, and an error arrives as it was
+    # raised, in one line, instead of wrapped in a worker's traceback.
+
+    def __init__(self, paths: list[Path], preprocessing: dict[str, Any]) -> None:
+        self.paths = paths
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self._load(index)[0], torch.tensor(index)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        with ThreadPoolExecutor(min(8, available_cpus())) as pool:
+            images = list(pool.map(self._load, indices))
+        return torch.cat(images), torch.tensor(indices)
+
+    def _load(self, index: int) -> Tensor:
+        facts = self.preprocessing
+        image = torch.from_numpy(read_image(self.paths[index], facts["in_channels"]))
+        return resize_batch(image[None], facts["image_size"], facts["pad_to"])
+
+
 def _decode(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
+        with _OPENING, warnings.catch_warnings():
             # Pillow only warns below twice its limit of 89 million pixels.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)
+            image = Image.open(path)  # reads the header; the pixels are decoded below
+        with image:
+            image.load()
+            return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except PermissionError:
@@ -81,7 +151,7 @@ def _decode(path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         most = f"{Image.MAX_IMAGE_PIXELS:,}" if Image.MAX_IMAGE_PIXELS else "the limit of"
         raise ValueError(f"{path}: refused, it has more than {most} pixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image, or of a kind that Pillow cannot read") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble on
         reason = " ".join(str(error).split()) or type(error).__name__

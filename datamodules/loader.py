@@ -3,8 +3,8 @@
 import os
 from typing import Any, TypeVar
 
-import cv2
 import torch
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 T = TypeVar("T")
@@ -21,6 +21,16 @@ def default_num_workers() -> int:
     """Workers for images in memory: none on one or two processors, where they only get in the way, else up to four."""
     cpus = available_cpus()
     return 0 if cpus <= 2 else min(4, cpus // 2)
+
+
+def place(trainer: Trainer | None) -> tuple[int, int]:
+    """This device's rank and the number of devices."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def is_on_gpu(trainer: Trainer | None) -> bool:
+    """Whether batches go to a CUDA device, which pinned memory speeds up."""
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"
 
 
 class StatelessLoader(DataLoader[Any]):
@@ -59,5 +69,7 @@ def _identity(batch: T) -> T:
 
 
 def _one_thread(_: int) -> None:
+    import cv2  # only augmentation needs it
+
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Which image comes when. Both samplers are functions of their arguments; neither keeps a stream of random numbers.
 
-They derive from `DistributedSampler` for one reason: Lightning then leaves them in place instead of wrapping them in one
-that repeats samples.
+They derive from `DistributedSampler` for one reason: Lightning then leaves them in place instead of wrapping them in
+one that repeats samples.
 """
 
 from collections.abc import Callable, Iterator, Sized
@@ -20,6 +20,32 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
     # The key keeps this stream apart from that of augmentation, which also starts from (seed, epoch, ...).
     state = np.random.SeedSequence((seed, epoch), spawn_key=(1,)).generate_state(1, np.uint64)
     return torch.randperm(size, generator=torch.Generator().manual_seed(int(state[0])))
+
+
+def epoch_and_step(done: int, steps: int, limit: int | float = 1.0) -> tuple[int, int]:
+    """The epoch that a run is in, and how many of its steps are done.
+
+    Args:
+        done: Steps done since the run began.
+        steps: Batches that an epoch has.
+        limit: Lightning's `limit_train_batches`: a number of batches, or a fraction of an epoch.
+    """
+    steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+    return divmod(done, max(1, steps))
+
+
+def fitting_batch_size(batch_size: int, images: int, world: int) -> int:
+    """The global batch size that is used: the one asked for, or less if there are not so many images.
+
+    Raises:
+        ValueError: It cannot be shared equally by the devices, or there are fewer images than devices.
+    """
+    if batch_size % world:
+        nearest = max(world, round(batch_size / world) * world)
+        raise ValueError(f"batch_size {batch_size} cannot be shared equally by {world} devices: use {nearest}")
+    if images < world:
+        raise ValueError(f"{images} training images are too few for {world} devices: use at most {images} devices")
+    return min(batch_size, images // world * world)
 
 
 class TrainSampler(DistributedSampler[tuple[int, int]]):
