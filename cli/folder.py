@@ -30,8 +30,8 @@ def make_run_folder(wanted: str | None, default: Path) -> Path:
     Raises:
         UserError: If it holds a run already, or cannot be created or written to.
     """
-    if inherited := os.environ.get(RUN_DIR_VARIABLE):
-        return Path(inherited)
+    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
+        return Path(os.environ[RUN_DIR_VARIABLE])
     with user_errors(OSError):
         folder = Path(wanted) if wanted else None
         if folder is None:

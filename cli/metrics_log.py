@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -54,9 +55,12 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add to the epoch's row, or start a new one if the row has these metrics already."""
         values: Row = {key: float(value) for key, value in metrics.items() if key != "epoch"}
-        epoch = int(metrics.get("epoch", -1)) + 1  # people count from 1
+        is_test = any(key.startswith("test/") for key in values)
+        epoch = int(metrics.get("epoch", 0)) + (
+            not is_test
+        )  # people count epochs from 1; the test comes after the last
         last = self._rows[-1] if self._rows else {}
-        if last.get("epoch") != epoch or values.keys() & last.keys() or any(k.startswith("test/") for k in values):
+        if is_test or last.get("epoch") != epoch or values.keys() & last.keys():
             last = {"epoch": epoch}
             self._rows.append(last)
         last.update(values, step=max(int(last.get("step", 0)), step or 0))
@@ -72,6 +76,15 @@ class MetricsCSV(Logger):
             writer.writeheader()
             writer.writerows(self._rows)
         unfinished.replace(self._path)
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's event files, without the empty hparams.yaml that Lightning's logger leaves beside them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what is buffered."""
+        self.experiment.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

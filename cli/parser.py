@@ -26,6 +26,20 @@ COMMON = {
 }
 """The few options that people use, which come first in the help."""
 
+HELP = {
+    "model": "a name from `zoo list`",
+    "data": f"one of {', '.join(DATASETS)} (default: digits)",
+    "config": "start from the settings in this file; options on the command line win",
+    "seed_everything": "seed of the run",
+    "print_config": "print the settings as a configuration file, and stop",
+    "trainer.accelerator": "auto, cpu, gpu, tpu, mps",
+    "trainer.devices": "how many devices, or a list of their numbers",
+    "trainer.precision": "32-true, bf16-mixed, 16-mixed, bf16-true, 64-true",
+    "trainer.strategy": "auto, ddp, fsdp and Lightning's other strategies",
+}
+"""Texts that say what ours do, where the library's are about its own."""
+NAME_WIDTH = 42
+
 MODEL_FLAGS = """\
   --model.norm none|batch|group|layer|instance     --model.dropout P     --model.init he|xavier|lecun|normal|paper
   --model.activation relu|tanh|sigmoid|leaky_relu|elu|gelu|silu          --model.image_size N
@@ -102,14 +116,12 @@ def _is_plain(action: Any) -> bool:
 
 
 def _option_lines(action: Any) -> list[str]:
-    """One option as one line: name, default, first sentence of its help."""
-    name = max(action.option_strings, key=len)
-    default = (
-        ""
-        if action.default in (None, "==SUPPRESS==") or not isinstance(action.default, str | int | float)
-        else (f" (default: {str(action.default).lower() if isinstance(action.default, bool) else action.default})")
-    )
-    text = re.split(r"(?<=[.:])\s", " ".join((action.help or "").replace("%%", "%").split()))[0]
+    """One option as one line: name, first sentence of its help, default."""
+    name = f"--{action.dest}".replace("--config", "--config FILE")
+    text = HELP.get(action.dest) or " ".join((action.help or "").replace("%%", "%").split())
+    text = re.split(r"(?<=[a-z)`][.:])\s+(?=[A-Z])", text)[0]
     text = re.sub(r"[`*]{1,2}|:\w+:", "", text).rstrip(".:")
-    text = text if len(text) < 110 else text[:107].rsplit(" ", 1)[0] + " ..."
-    return [f"  {name:<34}{text}{default}"]
+    text = text if len(text) < 110 else text[:106].rsplit(" ", 1)[0] + " ..."
+    if isinstance(action.default, str | int | float) and action.default != "==SUPPRESS==":
+        text += f" (default: {str(action.default).lower()})"
+    return [f"  {name:<{NAME_WIDTH}} {text}"]

@@ -21,5 +21,10 @@ def quiet() -> None:
     for pattern in HARMLESS:
         warnings.filterwarnings("ignore", pattern)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
+        "lightning.fabric",
+        "lightning.pytorch.utilities.seed",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)

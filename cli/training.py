@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from zoo.checkpoint import load_weights, read_checkpoint
@@ -15,7 +14,7 @@ from zoo.cli import front
 from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.folder import environment, make_run_folder, write_json
-from zoo.cli.metrics_log import MetricsCSV, plot_curves
+from zoo.cli.metrics_log import Events, MetricsCSV, plot_curves
 from zoo.cli.progress import readable_time
 
 DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
@@ -47,7 +46,7 @@ class FitCLI(ZooCLI):
         if not settings.fast_dev_run and settings.enable_checkpointing is not False:
             callbacks += self._checkpoints()
         if logger in (None, True):
-            logger = [MetricsCSV(self.folder, self._resume_step()), TensorBoardLogger(self.folder, name="", version="")]
+            logger = [MetricsCSV(self.folder, self._resume_step()), Events(self.folder, name="", version="")]
         return super().instantiate_trainer(
             callbacks=callbacks, logger=logger, default_root_dir=str(self.folder), **kwargs
         )

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +96,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         target = Path(path).absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".saving-", suffix=".ckpt")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         folder = os.open(target.parent, os.O_RDONLY)
         try:

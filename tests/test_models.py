@@ -1,0 +1,178 @@
+"""The contract of every registered model: a new one is tested by being registered."""
+
+import ast
+import itertools
+import re
+from pathlib import Path
+from typing import get_args
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+
+import zoo
+from zoo.classifier import ImageClassifier
+from zoo.layers import Activation, Init, Norm
+
+NAMES = zoo.list_models()
+FAMILIES = ["lenet5", "mlp", "vgg11"]
+
+
+def build(name: str, **arguments: object) -> ImageClassifier:
+    size = max(zoo.model_info(name).image_size, 16)
+    return zoo.create_model(name, **{"num_classes": 10, "image_size": size, **arguments})
+
+
+def images(model: ImageClassifier, number: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(number, model.in_channels, model.image_size, model.image_size, generator=generator)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_those_of_the_facts(name: str) -> None:
+    info = zoo.model_info(name)
+    at = info.reference
+    with torch.device("meta"):
+        model = zoo.create_model(
+            name, num_classes=at.num_classes, in_channels=at.in_channels, image_size=at.image_size
+        )
+    assert sum(parameter.numel() for parameter in model.parameters()) == info.parameters
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstring_table_has_the_parameters(name: str) -> None:
+    info = zoo.model_info(name)
+    module = Path(zoo.__file__).parent / f"{info.family.partition(':')[0].rpartition('.')[2]}.py"
+    docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
+    row = next(line for line in docstring.splitlines() if re.match(rf"\| {name}\b", line))
+    assert f"{info.parameters:,}" in row
+
+
+@pytest.mark.parametrize(("in_channels", "num_classes"), [(1, 2), (3, 10)])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_have_a_column_for_each_class(name: str, in_channels: int, num_classes: int) -> None:
+    model = build(name, in_channels=in_channels, num_classes=num_classes).eval()
+    x = images(model)
+    logits = model(x)
+    assert logits.shape == (2, num_classes)
+    assert torch.equal(logits, model.forward_head(model.forward_features(x)))
+    assert torch.equal(logits, model(x)), "evaluation is deterministic"
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_reaches_every_parameter(name: str, norm: str) -> None:
+    model = build(name, norm=norm, dropout=0.0, activation="tanh")
+    F.cross_entropy(model(images(model, 4)), torch.arange(4)).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        # A bias before batch normalisation shifts what the normalisation subtracts: its gradient is zero in theory.
+        if norm == "none" or parameter.ndim > 1:
+            assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stages_hold_every_parameter_once_from_input_to_output(name: str) -> None:
+    model = build(name)
+    owned = [id(parameter) for stage in model.stages() for parameter in stage.parameters()]
+    assert owned == [id(parameter) for parameter in model.parameters()]
+    assert model.stages()[-1] is model.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reset_classifier_changes_the_last_layer_only(name: str) -> None:
+    model = build(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.reset_classifier(3)
+    assert model(images(model)).shape == (2, 3)
+    assert model.hparams["num_classes"] == 3
+    after = model.state_dict()
+    changed = [key for key in before if before[key].shape != after[key].shape]
+    assert len(changed) == 2
+    assert all(torch.equal(before[key], after[key]) for key in before if key not in changed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpoint_round_trip_needs_tensors_and_plain_values_only(name: str, tmp_path: Path) -> None:
+    model = build(name, norm="batch", num_classes=4).eval()
+    model.class_names = list("abcd")
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+    trainer.strategy.connect(model)
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path, weights_only=True)
+    assert torch.load(path, weights_only=True)["zoo"]["name"] == name
+    loaded = zoo.load(path)
+    assert type(loaded) is type(model)
+    assert loaded.class_names == list("abcd")
+    assert loaded.recipe == model.recipe
+    x = images(model)
+    assert torch.equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_norm_activation_and_init_builds_and_runs(name: str) -> None:
+    for norm, activation in itertools.product(get_args(Norm), get_args(Activation)):
+        if (name, norm) == ("mlp", "instance"):
+            continue
+        model = build(name, norm=norm, activation=activation)
+        assert torch.isfinite(model(images(model))).all(), (norm, activation)
+    for init in get_args(Init):
+        model = build(name, init=init)
+        assert torch.isfinite(model(images(model))).all(), init
+
+
+def test_he_initialisation_keeps_the_variance_through_nineteen_layers() -> None:
+    model = zoo.create_model("vgg19", dropout=0.0)
+    std = model(images(model, 8)).std().item()
+    assert 0.1 < std < 10
+
+
+def test_paper_initialisations_have_the_papers_scales() -> None:
+    vgg = zoo.create_model("vgg11", init="paper")
+    assert vgg.features[3].weight.std().item() == pytest.approx(0.1, rel=0.02)  # variance 1e-2
+    lenet = zoo.create_model("lenet5", init="paper")
+    assert lenet.classifier[0].weight.abs().max().item() == pytest.approx(2.4 / 400, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("vgg16", {"norm": "bacth"}, "Did you mean 'batch'"),
+        ("vgg16", {"activation": "rulu"}, "Did you mean 'relu'"),
+        ("vgg16", {"init": "hee"}, "Did you mean 'he'"),
+        ("vgg16", {"image_size": 31}, "image_size is 31.*at least 32"),
+        ("lenet5", {"image_size": 15}, "image_size is 15.*at least 16"),
+        ("mlp", {"norm": "instance"}, "norm is 'instance'"),
+        ("mlp", {"hidden": [300, 0]}, "every width must be at least 1"),
+        ("mlp", {"num_classes": 0}, "num_classes is 0"),
+        ("lenet5", {"dropout": 1.5}, "1.5"),
+    ],
+)
+def test_wrong_arguments_are_named(name: str, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        zoo.create_model(name, **arguments)
+
+
+def test_image_of_another_size_is_named() -> None:
+    model = zoo.create_model("lenet5")
+    with pytest.raises(ValueError, match=r"\(1, 28, 28\).*built for \(1, 32, 32\)"):
+        model(torch.zeros(2, 1, 28, 28))
+
+
+def test_mlp_takes_any_widths() -> None:
+    assert zoo.create_model("mlp", hidden=[]).stages()[0].in_features == 784
+    model = zoo.create_model("mlp", hidden=[30])
+    assert sum(p.numel() for p in model.parameters()) == 23_860  # Nielsen's 784-30-10
+
+
+def test_lenet5_equals_the_layers_written_out() -> None:
+    model = zoo.create_model("lenet5").eval()
+    weights = list(model.parameters())
+    x = images(model)
+    c1 = F.max_pool2d(F.relu(F.conv2d(x, weights[0], weights[1])), 2)
+    c3 = F.max_pool2d(F.relu(F.conv2d(c1, weights[2], weights[3])), 2)
+    c5 = F.relu(F.linear(c3.flatten(1), weights[4], weights[5]))
+    f6 = F.relu(F.linear(c5, weights[6], weights[7]))
+    torch.testing.assert_close(model(x), F.linear(f6, weights[8], weights[9]))
