@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(args)
     except UserError as error:
         return report(error)
+    except SystemExit as end:  # the parser printed what was asked for: help, a configuration
+        return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

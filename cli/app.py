@@ -1,5 +1,6 @@
 """`ZooCLI`: LightningCLI with our names, one owner for each setting, and everything checked before training starts."""
 
+import importlib
 from dataclasses import fields
 from typing import Any
 
@@ -120,7 +121,7 @@ class ZooCLI(LightningCLI):
         """Build the data, fit the model's and the recipe's settings to it and to what the user said, build the rest."""
         parts = Namespace(**{key: value for key, value in self.config.items(branches=True) if key in ("trainer",)})
         with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
-            self.config_init = self.parser.instantiate_classes(parts)
+            self.config_init = self.parser.instantiate(parts)
             self._check_precision()
             if self.verb != "predict":
                 self.datamodule = self._build("data")
@@ -133,7 +134,10 @@ class ZooCLI(LightningCLI):
             self.trainer = self.instantiate_trainer()
 
     def _build(self, key: str) -> Any:
-        return self.parser.instantiate_classes(Namespace(**{key: self.config[key]}))[key]
+        """The chosen class with its arguments, which are plain values: parsing has checked both."""
+        module, _, name = self.config[key].class_path.rpartition(".")
+        arguments = self.config[key].get("init_args") or Namespace()
+        return getattr(importlib.import_module(module), name)(**arguments.as_dict())
 
     def _said(self, key: str) -> Any:
         return self.said.get(key)

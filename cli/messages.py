@@ -25,8 +25,9 @@ def shorten(message: str, arguments: list[str], options: list[str]) -> str:
         return (
             f"class '{match.group(1)}' is not allowed: name its package in ZOO_ALLOW_IMPORTS={package} if you trust it"
         )
-    if match := re.match(r'Parser key "([\w.]+)":', text):
-        return wrong_value(_full_name(match.group(1), arguments), text)
+    if keys := list(re.finditer(r'Parser key "([\w.]+)":', text)):
+        innermost = keys[-1]
+        return wrong_value(_full_name(innermost.group(1), arguments), text[innermost.start() :])
     return text if len(text) < 300 else text[:300].rsplit(" ", 1)[0] + " ..."
 
 
@@ -41,7 +42,7 @@ def unknown_option(name: str, options: list[str]) -> str:
 
 def wrong_value(option: str, text: str) -> str:
     """The message for a value of the wrong kind: the choices or types are picked out of jsonargparse's text."""
-    given = re.search(r"(?:Got value|Given value): (.*?)(?: Given|$)", text)
+    given = re.search(r"(?:Got value|Given value): (.*?)(?: - Expected| Given|$)", text)
     value = given.group(1).strip(" '\"") if given else "?"
     choices = [word.strip(" '") for group in re.findall(r"Literal\[(.*?)\]", text) for word in group.split(",")]
     if choices := list(dict.fromkeys(choices)):

@@ -68,6 +68,8 @@ class Parser(LightningArgumentParser):
         """End with one line that names the value, the rule and the nearest choice."""
         if os.environ.get("ZOO_TRACEBACK") == "1" and ex is not None:
             raise ex
+        if not self.arguments:  # a parser that jsonargparse made for a part; the whole one reports
+            raise UserError(message)
         own = {name for action in self._actions for name in action.option_strings}
         raise UserError(shorten(message, self.arguments, sorted(own | {f"--{key}" for key in nested_options()})))
 

@@ -40,6 +40,7 @@ class FitCLI(ZooCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
         self._load_data()
+        super().instantiate_trainer(logger=False, enable_checkpointing=False)  # what is wrong with it is said now
         self._choose_folder()
         settings = self.config_init.trainer
         callbacks, logger = list(settings.callbacks or []), settings.logger
@@ -69,9 +70,9 @@ class FitCLI(ZooCLI):
             self.resume_from = Path(self.config.ckpt_path)
         if self.resume_from is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path or self.resume_from)
+            load_weights(self.model, self.checkpoint, self.resume_from)
             if "optimizer_states" not in self.checkpoint:
                 raise UserError(f"'{self.resume_from}' holds weights only: training cannot go on from it")
-            load_weights(self.model, self.checkpoint, self.resume_from)
         if not self.config.resume:
             default = Path("runs") / f"{self.model_name}-{self.datamodule.spec.name}"
             self.folder = make_run_folder(self.config.run_dir, default)

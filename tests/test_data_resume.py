@@ -50,10 +50,7 @@ def fit(
     options = {"max_epochs": EPOCHS, "accelerator": "cpu", "logger": False, "callbacks": [saver, at_end], **trainer}
     options |= {"enable_progress_bar": False, "enable_model_summary": False}
     with warnings.catch_warnings():
-        # Lightning's advice, none of it about what is tested here.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="The dirpath has changed")  # on purpose: the first run stays whole
         L.Trainer(**options).fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
     return model, data
 
@@ -69,8 +66,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Probe]:
     return folder, fit(folder)[0]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("checkpoint", ["step=5", "step=10", "step=15", "step=20", "end-epoch=0", "end-epoch=1"])
+@pytest.mark.parametrize(
+    ("checkpoint", "workers"),
+    [("step=5", 0), ("step=10", 0), ("end-epoch=1", 0), ("step=15", 2), ("end-epoch=0", 2)],
+)
 def test_resumed_run_equals_uninterrupted_run(
     whole: tuple[Path, Probe], tmp_path: Path, checkpoint: str, workers: int
 ) -> None:
@@ -81,7 +80,7 @@ def test_resumed_run_equals_uninterrupted_run(
     assert data.notices == []
 
 
-@pytest.mark.parametrize(("limit", "checkpoint"), [(7, "step=10"), (0.5, "step=5"), (0.5, "end-epoch=0")])
+@pytest.mark.parametrize(("limit", "checkpoint"), [(7, "step=10"), (0.5, "end-epoch=0")])
 def test_resume_with_limited_epochs(tmp_path: Path, limit: int | float, checkpoint: str) -> None:
     expected, _ = fit(tmp_path, limit_train_batches=limit)
     model, _ = fit(tmp_path / "resumed", resume=tmp_path / f"{checkpoint}.ckpt", limit_train_batches=limit)
@@ -106,8 +105,10 @@ def test_changed_batch_size_is_noticed(whole: tuple[Path, Probe], tmp_path: Path
     assert data.notices == ["not an exact resume: batch_size was 128 and is 64"]
 
 
-def test_second_fit_of_the_same_datamodule_starts_anew(whole: tuple[Path, Probe], tmp_path: Path) -> None:
-    _, data = fit(tmp_path, resume=whole[0] / "step=15.ckpt")
+def test_setup_forgets_the_position_of_an_earlier_run() -> None:
+    data = Digits()
+    data._batches_done = 15
+    data.setup("validate")
+    assert data.state_dict()["batches_done"] == 15
     data.setup("fit")
-    data.trainer = None
     assert data.state_dict()["batches_done"] == 0

@@ -34,9 +34,7 @@ def test_parameters_are_those_of_the_facts(name: str) -> None:
     info = zoo.model_info(name)
     at = info.reference
     with torch.device("meta"):
-        model = zoo.create_model(
-            name, num_classes=at.num_classes, in_channels=at.in_channels, image_size=at.image_size
-        )
+        model = zoo.create_model(name, num_classes=at.num_classes, in_channels=at.in_channels, image_size=at.image_size)
     assert sum(parameter.numel() for parameter in model.parameters()) == info.parameters
 
 

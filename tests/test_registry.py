@@ -19,7 +19,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_listing_and_describing_import_no_torch() -> None:
-    code = "import sys, zoo; zoo.list_models(); zoo.model_info('vgg16'); print([m for m in sys.modules if m == 'torch'])"
+    code = (
+        "import sys, zoo; zoo.list_models(); zoo.model_info('vgg16'); print([m for m in sys.modules if m == 'torch'])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 

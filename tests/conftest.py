@@ -1,0 +1,89 @@
+"""What the tests share: the command in this process, the command as a user starts it, small data on disk."""
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Outcome:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+Zoo = Callable[..., Outcome]
+
+
+@pytest.fixture
+def zoo_main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Zoo:
+    """Run the command in this process, in a temporary folder."""
+    from zoo.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["zoo", *words])
+        for variable in ("PL_GLOBAL_SEED", "ZOO_RUN_DIR"):
+            monkeypatch.delenv(variable, raising=False)
+        capfd.readouterr()
+        status = main(words)
+        captured = capfd.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return run
+
+
+def command(*arguments: object) -> list[str]:
+    """The installed command `zoo` beside this interpreter."""
+    script = Path(sys.executable).parent / "zoo"
+    assert script.exists(), "install the package first: pip install -e '.[dev]'"
+    return [str(script), *(str(argument) for argument in arguments)]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what a run leaves in it."""
+    return {key: value for key, value in os.environ.items() if key not in ("PL_GLOBAL_SEED", "ZOO_RUN_DIR")}
+
+
+@pytest.fixture
+def zoo_command(tmp_path: Path) -> Zoo:
+    """Run the installed command in a process of its own, in a temporary folder."""
+
+    def run(*arguments: object, timeout: float = 240) -> Outcome:
+        done = subprocess.run(
+            command(*arguments), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=timeout
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write an uncompressed IDX file of unsigned bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def mnist_root(tmp_path: Path) -> Path:
+    """A folder that looks like MNIST: 80 training and 30 test images of random strokes, brighter for higher labels."""
+    generator = np.random.default_rng(0)
+    for prefix, number in (("train", 80), ("t10k", 30)):
+        labels = np.arange(number) % 10
+        noise = generator.integers(0, 30, (number, 28, 28))
+        write_idx(tmp_path / f"data/MNIST/raw/{prefix}-images-idx3-ubyte", noise + labels[:, None, None] * 20)
+        write_idx(tmp_path / f"data/MNIST/raw/{prefix}-labels-idx1-ubyte", labels)
+    return tmp_path / "data"

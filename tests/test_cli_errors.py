@@ -1,0 +1,164 @@
+"""Bad input: one short message with the value and the rule, exit status 2, no traceback, nothing written."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import Zoo
+
+MLP = ("fit", "--model", "mlp")
+
+CASES: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown command": (("ft",), "unknown command 'ft'. Did you mean 'fit'?"),
+    "unknown model": (("fit", "--model", "vgg61"), "unknown model 'vgg61'. Did you mean 'vgg16'?"),
+    "unknown model, with =": (("fit", "--model=lenet"), "unknown model 'lenet'. Did you mean 'lenet5'?"),
+    "unknown data": ((*MLP, "--data", "mnits"), "unknown data 'mnits'. Did you mean 'mnist'?"),
+    "no model": (("fit",), "model"),
+    "unknown model flag": ((*MLP, "--model.nrom", "batch"), "unknown option --model.nrom. Did you mean --model.norm?"),
+    "unknown trainer flag": ((*MLP, "--trainer.max_epoch", "3"), "Did you mean --trainer.max_epochs?"),
+    "unknown recipe flag": ((*MLP, "--recipe.rl", "1"), "unknown option --recipe.rl. Did you mean --recipe.lr?"),
+    "unknown flag": ((*MLP, "--frobnicate", "1"), "unknown option --frobnicate"),
+    "stray word": ((*MLP, "vgg16"), "unexpected argument 'vgg16'"),
+    "flag without a value": ((*MLP, "--recipe.lr"), "option --recipe.lr needs a value"),
+    "value of a choice": ((*MLP, "--model.norm", "bacth"), "--model.norm is 'bacth'. Did you mean 'batch'?"),
+    "value that is no number": ((*MLP, "--trainer.max_epochs", "three"), "--trainer.max_epochs is 'three'"),
+    "value that is no number (model)": ((*MLP, "--model.dropout", "lots"), "--model.dropout is 'lots'"),
+    "value out of range": ((*MLP, "--recipe.lr", "-1"), "recipe.lr is -1.0: it must be greater than 0"),
+    "value out of range (model)": ((*MLP, "--model.dropout", "2"), "dropout"),
+    "unknown recipe": ((*MLP, "--recipe", "papre"), "mlp has no recipe 'papre'"),
+    "unknown augmentation": ((*MLP, "--data.augment", "afine"), "affine"),
+    "batch size 0": ((*MLP, "--data.batch_size", "0"), "batch_size"),
+    "image too small": (("fit", "--model", "vgg16", "--data.image_size", "16"), "needs at least 32"),
+    "two image sizes": ((*MLP, "--data.image_size", "16", "--model.image_size", "8"), "say one of them"),
+    "two batch sizes": ((*MLP, "--data.batch_size", "16", "--recipe.batch_size", "8"), "say one of them"),
+    "two lengths": ((*MLP, "--trainer.max_epochs", "1", "--recipe.epochs", "2"), "say one of them"),
+    "too few classes": ((*MLP, "--model.num_classes", "5"), "model.num_classes is 5, but 'digits' has 10"),
+    "other channels": ((*MLP, "--model.in_channels", "3"), "model.in_channels is 3, but images of 'digits' have 1"),
+    "norm without positions": ((*MLP, "--model.norm", "instance"), "norm is 'instance'"),
+    "precision without a GPU": (
+        (*MLP, "--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed"),
+        "16-mixed, which needs a GPU: on a CPU use bf16-mixed",
+    ),
+    "unknown precision": ((*MLP, "--trainer.precision", "17"), "--trainer.precision is '17'"),
+    "accelerator not there": ((*MLP, "--trainer.accelerator", "tpu"), "torch_xla"),
+    "unknown strategy": ((*MLP, "--trainer.strategy", "dpd"), "dpd"),
+    "endless run": ((*MLP, "--trainer.max_epochs", "-1"), "needs an end"),
+    "no configuration file": (("fit", "--config", "none.yaml"), "no configuration file at"),
+    "a class from anywhere": (("fit", "--model", "os.system"), "'os.system' is not allowed"),
+    "missing root": ((*MLP, "--data", "mnist", "--data.root", "nowhere"), "nowhere"),
+    "no root": ((*MLP, "--data", "mnist"), "--data.root"),
+    "empty root": ((*MLP, "--data", "mnist", "--data.root", "{empty}"), "--data.download true"),
+    "corrupt IDX file": ((*MLP, "--data", "mnist", "--data.root", "{corrupt}"), "train-images-idx3-ubyte"),
+    "nothing to resume": ((*MLP, "--resume", "--run_dir", "{empty}"), "nothing to resume"),
+    "resume of nothing": ((*MLP, "--resume"), "--resume needs the run"),
+    "run folder in use": ((*MLP, "--run_dir", "{run}"), "holds a run already"),
+    "no write permission": ((*MLP, "--run_dir", "{forbidden}/run"), "{forbidden}"),
+    "test without a checkpoint": (("test",), "needs a checkpoint"),
+    "missing checkpoint": (("test", "--ckpt_path", "none.ckpt"), "no checkpoint at 'none.ckpt'"),
+    "checkpoint is text": (("test", "--ckpt_path", "{text}"), "is not a checkpoint"),
+    "checkpoint is truncated": (("test", "--ckpt_path", "{truncated}"), "is not a checkpoint, is truncated"),
+    "checkpoint of something else": (("validate", "--ckpt_path", "{foreign}"), "not a checkpoint of this package"),
+    "checkpoint runs code": (("test", "--ckpt_path", "{hostile}"), "holds more than tensors"),
+    "checkpoint at an address": (("test", "--ckpt_path", "http://localhost/x.ckpt"), "is an address"),
+    "other model than the checkpoint's": (
+        ("test", "--ckpt_path", "{good}", "--model", "vgg16"),
+        "holds mlp, not vgg16",
+    ),
+    "other layers than the checkpoint's": (("test", "--ckpt_path", "{good}", "--model.hidden", "[5]"), "does not fit"),
+    "resume with another network": (
+        (*MLP, "--ckpt_path", "{good}", "--model.hidden", "[5]"),
+        "does not fit mlp as asked for",
+    ),
+    "resume from weights": ((*MLP, "--ckpt_path", "{good}"), "holds weights only"),
+    "data with other classes": (("test", "--ckpt_path", "{twelve}"), "model.num_classes is 5, but 'digits' has 10"),
+    "predict without images": (("predict", "--ckpt_path", "{good}"), "usage: zoo predict"),
+    "predict a missing image": (("predict", "--ckpt_path", "{good}", "none.png"), "none.png"),
+    "predict a text file": (("predict", "--ckpt_path", "{good}", "{text}"), "{text}"),
+    "predict nothing in a folder": (("predict", "--ckpt_path", "{good}", "{empty}"), "{empty}"),
+    "predict top 0": (("predict", "--ckpt_path", "{good}", "--top_k", "0", "{text}"), "top_k is 0"),
+    "list nothing": (("list", "zzz*"), "no model matches 'zzz*'"),
+    "info about nothing": (("info", "vgg61"), "Did you mean 'vgg16'?"),
+}
+
+
+class Hostile:
+    """Unpickling this writes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.fixture(scope="module")
+def good_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A checkpoint of an untrained mlp on digits."""
+    return _checkpoint(tmp_path_factory.mktemp("good"), num_classes=10)
+
+
+def _checkpoint(folder: Path, num_classes: int) -> bytes:
+    import lightning as L
+
+    import zoo
+    from zoo.datamodules import Digits
+
+    model = zoo.create_model("mlp", image_size=8, num_classes=num_classes)
+    data = Digits()
+    model.preprocessing, model.class_names = data.describe()["preprocessing"], data.class_names
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(model)
+    model.trainer = trainer
+    trainer.datamodule = data  # type: ignore[attr-defined]
+    path = folder / "model.ckpt"
+    trainer.save_checkpoint(path, weights_only=True)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def places(tmp_path: Path, mnist_root: Path, good_checkpoint: bytes) -> dict[str, Path]:
+    """The files and folders that the cases name."""
+    found = {
+        name: tmp_path / name for name in ("empty", "run", "text", "truncated", "foreign", "hostile", "good", "twelve")
+    }
+    for name in ("empty", "run"):
+        found[name].mkdir()
+    (found["run"] / "config.yaml").touch()
+    found["text"].write_text("not a checkpoint")
+    found["good"].write_bytes(good_checkpoint)
+    found["truncated"].write_bytes(good_checkpoint[: len(good_checkpoint) // 2])
+    torch.save({"state_dict": {}}, found["foreign"])
+    found["hostile"].write_bytes(pickle.dumps(Hostile(tmp_path / "marker")))
+    found["twelve"].write_bytes(_checkpoint(found["run"], num_classes=5))
+    found["corrupt"] = mnist_root
+    images = mnist_root / "MNIST/raw/train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-100])
+    # The superuser may write anywhere but in the kernel's own file systems.
+    found["forbidden"] = Path("/proc") if os.geteuid() == 0 else tmp_path / "forbidden"
+    if os.geteuid() != 0:
+        found["forbidden"].mkdir(mode=0o555)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case: str, zoo_main: Zoo, places: dict[str, Path], tmp_path: Path) -> None:
+    words, message = CASES[case]
+    before = {path for path in tmp_path.rglob("*")}
+    outcome = zoo_main(*(word.format(**places) for word in words))
+    assert outcome.status == 2
+    assert message.format(**places) in outcome.err
+    lines = outcome.err.strip().splitlines()
+    assert lines[-1].startswith("zoo: error: ")
+    assert len(lines) <= 2, outcome.err
+    assert len(lines[-1]) < 500
+    assert "Traceback" not in outcome.err + outcome.out
+    written = {path for path in tmp_path.rglob("*")} - before
+    assert not written, "nothing is written when the input is wrong"
+
+
+def test_a_file_called_like_a_model_is_no_trouble(zoo_main: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "mlp").write_text("not a configuration")
+    assert zoo_main(*MLP, "--print_config").status == 0

@@ -1,0 +1,91 @@
+"""Names, facts and the cost of importing."""
+
+import subprocess
+import sys
+
+import pytest
+
+import zoo.datamodules
+from zoo.datamodules import DatasetSpec, create_datamodule, dataset_spec, list_datasets
+from zoo.datamodules.augment import POLICIES
+
+
+def test_names() -> None:
+    assert list_datasets() == ["digits", "fake", "fashion_mnist", "mnist"]
+    assert list_datasets("*mnist") == ["fashion_mnist", "mnist"]
+    assert list_datasets("nothing*") == []
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_spec_is_consistent(name: str) -> None:
+    spec = dataset_spec(name)
+    assert isinstance(spec, DatasetSpec)
+    assert spec.name == name
+    assert spec.num_classes == len(set(spec.class_names)) == 10
+    assert len(spec.mean) == len(spec.std) == spec.in_channels
+    assert spec.augment in POLICIES
+    assert "\n" not in spec.title
+
+
+def test_unknown_dataset_names_the_nearest() -> None:
+    with pytest.raises(
+        ValueError, match=r"^unknown dataset 'minst': did you mean 'mnist'\? choose from digits, fake, "
+    ):
+        create_datamodule("minst")
+
+
+def test_unknown_argument_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"^unknown argument of digits 'batchsize': did you mean 'batch_size'\?"):
+        create_datamodule("digits", batchsize=3)
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_every_name_is_a_class_of_that_name(name: str) -> None:
+    from zoo.datamodules import ImageDataModule, names
+
+    build = getattr(names, name)
+    assert isinstance(build, type)
+    assert issubclass(build, ImageDataModule)
+    assert (build.__name__, build.__module__) == (name, "zoo.datamodules.names")
+    assert "Args:" in build.__doc__
+    data = create_datamodule(name, **({"root": "somewhere"} if dataset_spec(name).needs_root else {}))
+    assert type(data) is build
+    assert data.num_classes == 10
+
+
+def test_lazy_exports() -> None:
+    for name in zoo.datamodules.__all__:
+        assert getattr(zoo.datamodules, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'CIFAR1000'"):
+        zoo.datamodules.CIFAR1000  # noqa: B018
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_listing_imports_no_torch() -> None:
+    heavy = (
+        "[m for m in ('torch', 'lightning', 'numpy', 'sklearn', 'albumentations', 'cv2', 'PIL') if m in sys.modules]"
+    )
+    code = (
+        "import sys, zoo.datamodules as d; d.list_datasets(); d.dataset_spec('mnist'); import zoo.datamodules.registry"
+    )
+    assert run_python(f"{code}; print({heavy})") == "[]"
+
+
+def test_nothing_opens_a_socket() -> None:
+    code = """
+import socket
+def refuse(*args, **kwargs): raise AssertionError(f"a connection to {args}")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from zoo.datamodules import Digits
+import zoo.datamodules.names
+data = Digits(augment="strong")
+print(len(next(iter(data.train_dataloader()))[0]))
+import os, sys
+assert "albumentations" in sys.modules and os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+"""
+    assert run_python(code) == "128"
