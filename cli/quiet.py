@@ -14,6 +14,11 @@ HARMLESS = (
     r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # GradScaler may skip the first step
     r".*GPU available but not used.*",  # the user said so
 )
+LOGGERS = (  # "Seed set to 0", tips about other products: the run says what it does itself
+    "lightning.fabric.utilities.seed",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.pytorch.utilities.rank_zero",
+)
 
 
 def quiet() -> None:
@@ -21,10 +26,5 @@ def quiet() -> None:
     for pattern in HARMLESS:
         warnings.filterwarnings("ignore", pattern)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    for name in (
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.pytorch.accelerators.cuda",
-        "lightning.fabric",
-        "lightning.pytorch.utilities.seed",
-    ):
+    for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -6,13 +6,14 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from zoo.checkpoint import load_weights, read_checkpoint
-from zoo.classifier import DivergedError, ImageClassifier
+from zoo.classifier import DivergedError
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
-from zoo.cli.errors import UserError, user_errors
+from zoo.cli.errors import UserError
 from zoo.cli.folder import environment, make_run_folder, write_json
 from zoo.cli.metrics_log import Events, MetricsCSV, plot_curves
 from zoo.cli.progress import readable_time
@@ -109,19 +110,16 @@ def fit(arguments: list[str]) -> int:
         write_json(cli.folder / "run.json", record)
     started = time.monotonic()
     try:
-        with user_errors(MemoryError):
-            trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
-        status = TERMINATED_STATUS if trainer.received_sigterm else INTERRUPTED_STATUS if trainer.interrupted else 0
-    except KeyboardInterrupt:
-        status = INTERRUPTED_STATUS
+        trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
     except DivergedError as error:
         finish_record(cli, record, "diverged", started)
         print(f"zoo: {error}\nthe last finite weights are in {cli.folder / 'checkpoints' / 'last.ckpt'}")
         return DIVERGED_STATUS
-    if status:
+    except SystemExit as end:  # Lightning's way to stop after SIGTERM and, once it has shut down, after Ctrl-C
         finish_record(cli, record, "interrupted", started)
-        print(f"interrupted. To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume")
-        return status
+        if trainer.is_global_zero:
+            print(f"interrupted. To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume")
+        return TERMINATED_STATUS if isinstance(end, SIGTERMException) else INTERRUPTED_STATUS
     record["seconds_training"] = round(time.monotonic() - started, 2)
     if not cli.config.no_test and not trainer.fast_dev_run:
         test_best(cli)
@@ -148,7 +146,7 @@ def announce(cli: FitCLI) -> None:
     for notice in cli.notices:
         print(f"note: {notice}")
     epochs = cli.trainer.max_epochs
-    length = f"{epochs} epochs" if epochs and epochs > 0 else f"{cli.trainer.max_steps} steps"
+    length = plural(epochs, "epoch") if epochs and epochs > 0 else plural(cli.trainer.max_steps, "step")
     print(
         f"recipe {cli.recipe_name}: {recipe.optimizer}, rate {recipe.lr:g} ({recipe.schedule}), "
         f"batch {recipe.batch_size}, {length}, seed {cli.config.seed_everything}"
@@ -165,7 +163,7 @@ def save_config(cli: FitCLI) -> None:
             config[f"recipe.{name}"] = value
     config.recipe.name = cli.recipe_name
     config.pop("config", None)
-    text = cli.parser.dump(config, skip_none=True, skip_validation=True)
+    text = cli.parser.dump(config, skip_unset=True, skip_validation=True)
     path = cli.folder / "config.yaml"
     unfinished = path.with_suffix(".yaml.part")
     unfinished.write_text(f"# zoo fit --config {path}\n{text}")
@@ -220,7 +218,7 @@ def summary(cli: FitCLI, record: dict[str, Any]) -> str:
     files = [name for name in ("curves.png", "metrics.csv", "run.json", "config.yaml") if (cli.folder / name).exists()]
     lines = [
         f"\n{type(model).__name__} on {record['data']}: {reached}",
-        f"{record['epochs']} epochs, {record['steps']} steps in {readable_time(record['seconds'])}",
+        f"{plural(record['epochs'], 'epoch')}, {plural(record['steps'], 'step')} in {readable_time(record['seconds'])}",
         f"files: {cli.folder} ({', '.join(files)})",
     ]
     best = cli.folder / "checkpoints" / "best.ckpt"
@@ -234,4 +232,6 @@ def accuracy(share: float, count: int) -> str:
     return f"{100 * share:.2f} % ({round(share * count):,} of {count:,})"
 
 
-__all__ = ["FitCLI", "ImageClassifier", "accuracy", "fit"]
+def plural(number: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

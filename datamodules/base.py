@@ -1,6 +1,8 @@
 """The DataModule that all datasets share: three splits, augmentation for one of them, loaders that can be resumed."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -124,6 +126,12 @@ class ImageDataModule(LightningDataModule):
         # Without `download` and `num_workers`: they belong to a machine, not to the data.
         names = ("root", "batch_size", "image_size", "augment", "val_size", "seed")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def use_preprocessing(self, preprocessing: Mapping[str, Any]) -> None:
+        """Prepare images as a trained model expects them: what `describe()["preprocessing"]` said in its training."""
+        self.image_size = preprocessing["image_size"]
+        mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        self.spec = replace(self.spec, mean=mean, std=std, pad_to=preprocessing["pad_to"])
 
     def load_arrays(self) -> tuple[Arrays, Arrays]:
         """The official training and test sets; every dataset defines this."""

@@ -1,6 +1,7 @@
 """A run that is stopped and resumed ends with the same weights, bit for bit, as one that was not."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning as L
@@ -58,6 +59,15 @@ def fit(
 def same(first: nn.Module, second: nn.Module) -> bool:
     pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The number of threads changes the order of sums, hence the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ class ImageClassifier(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch of images and labels `(N,)`."""
-        images, labels = batch
+        images, labels = self._cast(batch)
         targets = labels
         if self.recipe.mixup or self.recipe.cutmix:
             images, targets = self._mix(images, labels)
@@ -163,13 +163,18 @@ class ImageClassifier(L.LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
         """Class probabilities `(N, num_classes)` of a batch, and the indices or labels that came with the images."""
-        images, index = batch
+        images, index = self._cast(batch)
         return self(images).float().softmax(dim=1), index
 
     def _evaluate(self, metrics: MetricCollection, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = batch
+        images, labels = self._cast(batch)
         logits = self(images)
         self._update(metrics, F.cross_entropy(logits, labels), logits, labels)
+
+    def _cast(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Images in the precision of the weights: they are normalised after Lightning has converted the batch."""
+        images, rest = batch
+        return images.to(self.dtype), rest  # type: ignore[arg-type]  # Lightning lets its dtype be a name too
 
     def _update(self, metrics: MetricCollection, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         metrics["loss"].update(loss.float(), weight=len(labels))
@@ -179,6 +184,7 @@ class ImageClassifier(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser and schedule."""
         optimizer = make_optimizer(self, self.stages(), self.recipe)
+        self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -1,0 +1,265 @@
+"""The command, end to end: run folder, test, predict, precision, processes, reproducibility, resume."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tests.conftest import Outcome, Zoo, command, environment
+
+import zoo
+
+FAST = ("fit", "--model", "lenet5", "--recipe.epochs", 3, "--recipe.batch_size", 128, "--run_dir", "run")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert isinstance(state, dict)
+    return state
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A finished run of the real command, and the folder it was started in."""
+    folder = tmp_path_factory.mktemp("finished")
+    words = command("fit", "--model", "lenet5", "--recipe.epochs", 6)
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    return folder, Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def test_fit_trains_tests_and_writes_a_run_folder(finished: tuple[Path, Outcome]) -> None:
+    folder, outcome = finished
+    assert outcome.status == 0, outcome.err
+    (run,) = (folder / "runs" / "lenet5-digits").iterdir()
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["parameters"] == 61_706
+    assert record["images"] == {"train": 1293, "val": 144, "test": 360}
+    assert record["metrics"]["test/acc"] > 0.9
+    assert {"seed", "seconds", "versions", "hardware", "git_commit", "recipe"} <= record.keys()
+    table = rows(run / "metrics.csv")
+    assert [row["epoch"] for row in table] == ["1", "2", "3", "4", "5", "6", "6"]
+    assert all(row["train/loss"] and row["val/acc"] for row in table[:6])
+    assert float(table[6]["test/acc"]) == record["metrics"]["test/acc"]
+    with Image.open(run / "curves.png") as picture:
+        assert picture.width > 600
+    assert list(run.glob("events.out.tfevents.*"))
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["class_path"] == "zoo.names.lenet5"
+    summary = outcome.out.strip().splitlines()[-4:]
+    assert summary[0].startswith("lenet5 on digits: test accuracy ")
+    assert str(run.relative_to(folder)) in summary[2]
+    assert summary[3].startswith("next:  zoo predict --ckpt_path ")
+    assert "digits has images of 8 x 8 pixels; lenet5 gets them at 32 x 32" in outcome.out
+    assert outcome.err == "", "nothing but the run's own lines on the screen"
+
+
+def test_the_checkpoint_needs_no_other_argument(finished: tuple[Path, Outcome], tmp_path: Path, zoo_main: Zoo) -> None:
+    folder, _ = finished
+    (run,) = (folder / "runs" / "lenet5-digits").iterdir()
+    best = run / "checkpoints" / "best.ckpt"
+    expected = json.loads((run / "run.json").read_text())["metrics"]
+    tested = zoo_main("test", "--ckpt_path", best)
+    assert tested.status == 0, tested.err
+    assert f"test/acc  {expected['test/acc']!r}" in tested.out
+    assert f"test/loss {expected['test/loss']!r}" in tested.out
+    validated = zoo_main("validate", "--ckpt_path", best)
+    best_epoch = max(float(row["val/acc"]) for row in rows(run / "metrics.csv")[:6])
+    assert f"val/acc  {best_epoch!r}" in validated.out
+
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k in range(10):
+        pixels = (digits.images[k] * 255 / 16).round().astype("uint8")
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR).save(pictures / f"{digits.target[k]}.png")
+    predicted = zoo_main("predict", "--ckpt_path", best, pictures, "--output", tmp_path / "out.csv", "--top_k", 2)
+    assert predicted.status == 0, predicted.err
+    table = rows(tmp_path / "out.csv")
+    assert len(table) == 10
+    assert list(table[0]) == ["image", "class_1", "probability_1", "class_2", "probability_2"]
+    right = sum(Path(row["image"]).stem == row["class_1"] for row in table)
+    assert right >= 8
+
+
+def test_loaded_in_python_it_classifies_alike(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+    (run,) = (folder / "runs" / "lenet5-digits").iterdir()
+    model = zoo.load(run / "checkpoints" / "best.ckpt")
+    assert model.class_names == list("0123456789")
+    assert model.preprocessing["image_size"] == 32
+    assert not model.training
+
+
+def test_config_repeats_the_run_exactly(zoo_main: Zoo, tmp_path: Path) -> None:
+    zoo_main(*FAST, "--model.dropout", 0.3, "--seed_everything", 7)
+    again = zoo_main("fit", "--config", "run/config.yaml", "--run_dir", "again")
+    assert again.status == 0, again.err
+    assert (tmp_path / "run/metrics.csv").read_text() == (tmp_path / "again/metrics.csv").read_text()
+    assert_same_weights(tmp_path / "run/checkpoints/last.ckpt", tmp_path / "again/checkpoints/last.ckpt")
+    other = zoo_main("fit", "--config", "run/config.yaml", "--run_dir", "other", "--seed_everything", 8)
+    assert other.status == 0
+    assert (tmp_path / "run/metrics.csv").read_text() != (tmp_path / "other/metrics.csv").read_text()
+
+
+def test_workers_change_nothing(zoo_main: Zoo, tmp_path: Path) -> None:
+    fast = ("fit", "--model", "mlp", "--model.dropout", 0.2, "--recipe.epochs", 2)
+    zoo_main(*fast, "--run_dir", "none", "--data.num_workers", 0)
+    zoo_main(*fast, "--run_dir", "two", "--data.num_workers", 2)
+    assert (tmp_path / "none/metrics.csv").read_text() == (tmp_path / "two/metrics.csv").read_text()
+
+
+def test_no_test_leaves_the_test_set_alone(zoo_main: Zoo, tmp_path: Path) -> None:
+    outcome = zoo_main(*FAST, "--no-test")
+    assert outcome.status == 0
+    assert "test/acc" not in rows(tmp_path / "run/metrics.csv")[0]
+    assert "test/acc" not in json.loads((tmp_path / "run/run.json").read_text())["metrics"]
+    assert "validation accuracy" in outcome.out
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_precisions(precision: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    outcome = zoo_main(*FAST, "--trainer.accelerator", "cpu", "--trainer.precision", precision)
+    assert outcome.status == 0, outcome.err
+    assert "of 360" in outcome.out
+    assert json.loads((tmp_path / "run/run.json").read_text())["precision"] == precision
+
+
+def test_two_processes_count_every_test_image_once(zoo_command: Zoo, tmp_path: Path) -> None:
+    two = ("--trainer.accelerator", "cpu", "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    outcome = zoo_command(*FAST, *two)
+    assert outcome.status == 0, outcome.err
+    alone = zoo_command("test", "--ckpt_path", "run/checkpoints/best.ckpt")
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert f"test/acc  {record['metrics']['test/acc']!r}" in alone.out
+    assert record["devices"] == 2
+    assert outcome.out.count("lenet5 on digits: test accuracy") == 1, "one process speaks"
+    assert len(rows(tmp_path / "run/metrics.csv")) == 4
+
+
+def test_two_processes_train_as_one_does(zoo_command: Zoo, zoo_main: Zoo, tmp_path: Path) -> None:
+    fast = ("fit", "--model", "mlp", "--recipe.epochs", 1, "--recipe.batch_size", 64, "--trainer.accelerator", "cpu")
+    assert zoo_main(*fast, "--run_dir", "one").status == 0
+    outcome = zoo_command(*fast, "--run_dir", "two", "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    assert outcome.status == 0, outcome.err
+    one, two = (rows(tmp_path / name / "metrics.csv")[0] for name in ("one", "two"))
+    for key in ("train/loss", "val/loss"):
+        assert float(one[key]) == pytest.approx(float(two[key]), rel=1e-4)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_equals_uninterrupted(workers: int, zoo_main: Zoo, tmp_path: Path) -> None:
+    settings = (
+        *("fit", "--model", "lenet5", "--model.norm", "batch", "--model.dropout", 0.3),
+        *("--recipe.epochs", 4, "--data.num_workers", workers),
+    )
+    assert zoo_main(*settings, "--run_dir", "whole").status == 0
+    process = subprocess.Popen(
+        command(*settings, "--run_dir", "killed"), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    )
+    metrics = tmp_path / "killed/metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and "\n2," in metrics.read_text()):  # in epoch 2 or early in epoch 3
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = zoo_main("fit", "--config", "killed/config.yaml", "--resume")
+    assert resumed.status == 0, resumed.err
+    assert_same_weights(tmp_path / "whole/checkpoints/last.ckpt", tmp_path / "killed/checkpoints/last.ckpt")
+    assert (tmp_path / "whole/metrics.csv").read_text() == metrics.read_text()
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(name: str, status: int, tmp_path: Path, zoo_main: Zoo) -> None:
+    words = command("fit", "--model", "lenet5", "--recipe.epochs", 500, "--run_dir", "run")
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.csv").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "To go on: zoo fit --config run/config.yaml --resume" in out
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "interrupted"
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] > 0
+
+
+def test_a_diverging_run_ends_with_a_message(zoo_main: Zoo, tmp_path: Path) -> None:
+    outcome = zoo_main(*FAST, "--recipe.lr", 1e30, "--recipe.optimizer", "sgd", "--recipe.warmup_epochs", 0)
+    assert outcome.status == 1
+    assert "the training loss is" in outcome.out
+    assert "learning rate" in outcome.out
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "diverged"
+
+
+def test_names_and_options_work_from_a_file(zoo_main: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "model: {class_path: mlp, init_args: {hidden: [20], norm: layer}}\n"
+        "data: {class_path: fake, init_args: {num_samples: 200, num_classes: 4}}\n"
+        "recipe: {epochs: 1, lr: 0.01}\n"
+    )
+    outcome = zoo_main("fit", "--config", "mine.yaml", "--recipe.lr", 0.02, "--run_dir", "run")
+    assert outcome.status == 0, outcome.err
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["arguments"]["hidden"] == [20]
+    assert record["arguments"]["num_classes"] == 4
+    assert record["recipe"]["lr"] == 0.02
+    assert record["recipe"]["batch_size"] == zoo.model_info("mlp").recipe().batch_size
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
+    from zoo.cli.folder import _new_folder
+
+    made = [_new_folder(tmp_path / "2026-01-01_00-00-00") for _ in range(3)]
+    assert [path.name for path in made] == [f"2026-01-01_00-00-00{end}" for end in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--recipe.ema", 0.9),
+        ("--recipe.mixup", 0.2),
+        ("--recipe.cutmix", 1.0),
+        ("--recipe.layer_decay", 0.7, "--recipe.label_smoothing", 0.1),
+        ("--recipe.gradient_clip", 0.5, "--trainer.accumulate_grad_batches", 2),
+        ("--trainer.deterministic", "true"),
+        ("--trainer.max_steps", 7),
+        ("--trainer.limit_val_batches", 0),
+        ("--trainer.fast_dev_run", "true"),
+        ("--trainer.enable_checkpointing", "false"),
+        ("--trainer.logger", "false"),
+        ("--trainer.enable_progress_bar", "false"),
+        ("--trainer.val_check_interval", 0.5),
+    ],
+)
+def test_options_work(options: tuple[object, ...], zoo_main: Zoo) -> None:
+    outcome = zoo_main("fit", "--model", "lenet5", "--trainer.limit_train_batches", 6, "--run_dir", "run", *options)
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == ""
