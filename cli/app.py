@@ -7,8 +7,8 @@ from typing import Any
 import docstring_parser
 import lightning as L
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from zoo import names as model_names
 from zoo.checkpoint import AtomicCheckpointIO
@@ -119,9 +119,8 @@ class ZooCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build the data, fit the model's and the recipe's settings to it and to what the user said, build the rest."""
-        parts = Namespace(**{key: value for key, value in self.config.items(branches=True) if key in ("trainer",)})
         with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
-            self.config_init = self.parser.instantiate(parts)
+            self.config_init = self.parser.instantiate(_namespace(trainer=self.config.trainer))
             self._check_precision()
             if self.verb != "predict":
                 self.datamodule = self._build("data")
@@ -136,7 +135,7 @@ class ZooCLI(LightningCLI):
     def _build(self, key: str) -> Any:
         """The chosen class with its arguments, which are plain values: parsing has checked both."""
         module, _, name = self.config[key].class_path.rpartition(".")
-        arguments = self.config[key].get("init_args") or Namespace()
+        arguments = self.config[key].get("init_args") or _namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
 
     def _said(self, key: str) -> Any:
@@ -153,23 +152,19 @@ class ZooCLI(LightningCLI):
             raise UserError(f"model.in_channels is {channels}, but images of '{name}' have {data.in_channels}")
         arguments.num_classes = classes or data.num_classes
         arguments.in_channels = data.in_channels
-        arguments.image_size = data.image_size = self._image_size()
+        native = data.spec.image_size
+        arguments.image_size = data.image_size = self._image_size(native)
+        if data.image_size > native:
+            how = "with a black border" if data.border else "enlarged"
+            at = f"{how} at {data.image_size} x {data.image_size}"
+            self.notices.append(f"images of {name} are {native} x {native}: {self.model_name} gets them {at}")
 
-    def _image_size(self) -> int:
+    def _image_size(self, native: int) -> int:
         of_model, of_data = self._said("model.init_args.image_size"), self._said("data.init_args.image_size")
-        if of_model and of_data and of_model != of_data:
+        if self.verb == "fit" and of_model and of_data and of_model != of_data:
             raise UserError(f"model.image_size is {of_model} and data.image_size is {of_data}: say one of them")
-        native = self.datamodule.image_size
-        if size := of_model or of_data:
-            return int(size)
-        wanted = model_info(self.model_name).image_size if self.model_name in MODELS else 1
-        if wanted <= native:
-            return native
-        self.notices.append(
-            f"{self.datamodule.spec.name} has images of {native} x {native} pixels; "
-            f"{self.model_name} gets them at {wanted} x {wanted}"
-        )
-        return wanted
+        needed = model_info(self.model_name).image_size if self.model_name in MODELS else 1
+        return int(of_model or of_data or max(native, needed))
 
     @property
     def model_name(self) -> str:
@@ -178,7 +173,7 @@ class ZooCLI(LightningCLI):
 
     def _resolve_recipe(self) -> None:
         """The recipe by name, changed by what the user said, here or through the trainer's and the data's options."""
-        said = self.said.get("recipe") or Namespace()
+        said = self.said.get("recipe") or _namespace()
         self.recipe_name = said.get("name") or "default"
         base = model_info(self.model_name).recipe(self.recipe_name) if self.model_name in MODELS else Recipe()
         changes = {key: value for key, value in vars(said).items() if key != "name" and value is not None}
@@ -234,6 +229,10 @@ def add_recipe(parser: LightningArgumentParser) -> None:
     for field in fields(Recipe):
         kind: Any = list[float] if field.name == "milestones" else field.type
         parser.add_argument(f"--recipe.{field.name}", type=kind | None, default=None, help=documented[field.name])
+
+
+def _namespace(**values: Any) -> Namespace:
+    return Namespace(**values)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -52,7 +52,7 @@ class RunProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
-        self._first_batch = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        self._first_batch = batches_done(trainer)
         self._show("training", _total_batches(trainer))
         if self._bar is not None:
             self._bar.update(self._task, completed=self._first_batch)
@@ -80,7 +80,7 @@ class RunProgress(ProgressBar):
         metrics = trainer.callback_metrics
         if "train/loss" not in metrics or not self._enabled:
             return
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        done = batches_done(trainer)
         epoch = done // max(int(trainer.num_training_batches), 1)
         text = f"epoch {epoch}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else "")
         for split in ("train", "val"):
@@ -117,6 +117,11 @@ class RunProgress(ProgressBar):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the bar."""
         self._hide()
+
+
+def batches_done(trainer: Trainer) -> int:
+    """Training batches since the start of the run, over all epochs and resumptions."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]  # hinted as its parent
 
 
 def _total_batches(trainer: Trainer) -> int | None:

@@ -121,7 +121,7 @@ def fit(arguments: list[str]) -> int:
             print(f"interrupted. To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume")
         return TERMINATED_STATUS if isinstance(end, SIGTERMException) else INTERRUPTED_STATUS
     record["seconds_training"] = round(time.monotonic() - started, 2)
-    if not cli.config.no_test and not trainer.fast_dev_run:
+    if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
         test_best(cli)
     finish_record(cli, record, "finished", started)
     if trainer.is_global_zero:

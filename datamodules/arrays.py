@@ -73,14 +73,14 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         arrays: The images and labels.
         image_size: The side of the images handed out.
-        pad_to: The size that is reached by padding instead of interpolation, or 0.
+        border: Width of a black border that belongs to `image_size`.
         augment: What is done to the images of a training set; None for evaluation.
     """
 
-    def __init__(self, arrays: Arrays, image_size: int, pad_to: int = 0, augment: Augment | None = None) -> None:
+    def __init__(self, arrays: Arrays, image_size: int, border: int = 0, augment: Augment | None = None) -> None:
         self.arrays = arrays
         self.image_size = image_size
-        self.pad_to = pad_to
+        self.border = border
         self.augment = augment
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
         pairs = [(key, 0) if isinstance(key, int) else key for key in keys]
         indices = np.array([index for index, _ in pairs], dtype=np.int64)
         images = torch.from_numpy(self.arrays.images[indices])  # fancy indexing copies
-        images = resize_batch(images, self.image_size, self.pad_to)
+        images = resize_batch(images, self.image_size, self.border)
         if self.augment is not None:
             images = torch.from_numpy(self.augment(images.numpy(), pairs))
         return images, torch.from_numpy(self.arrays.labels[indices])

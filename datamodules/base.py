@@ -66,6 +66,7 @@ class ImageDataModule(LightningDataModule):
         self.seed = whole_number("seed", run_seed, least=0, most=2**32 - 1)
         self.splits: dict[str, Arrays] = {}
         self.notices: list[str] = []
+        self._border: int | None = None  # until `use_preprocessing` sets a trained model's
         self._batches_done = 0  # by the run that is being resumed
 
     @property
@@ -93,6 +94,13 @@ class ImageDataModule(LightningDataModule):
         self._image_size = whole_number("image_size", value)
 
     @property
+    def border(self) -> int:
+        """Width of the black border around an image: what `DatasetSpec.pad_to` leaves, or none."""
+        if self._border is not None:
+            return self._border
+        return (self.image_size - self.spec.image_size) // 2 if self.image_size == self.spec.pad_to else 0
+
+    @property
     def batch_size(self) -> int:
         """Images per step over all devices together; loaders made later follow a change."""
         return self._batch_size
@@ -117,7 +125,7 @@ class ImageDataModule(LightningDataModule):
                 "in_channels": spec.in_channels,
                 "mean": list(spec.mean),
                 "std": list(spec.std),
-                "pad_to": spec.pad_to,
+                "border": self.border,
             },
             "class_names": self.class_names,
         }
@@ -131,7 +139,8 @@ class ImageDataModule(LightningDataModule):
         """Prepare images as a trained model expects them: what `describe()["preprocessing"]` said in its training."""
         self.image_size = preprocessing["image_size"]
         mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
-        self.spec = replace(self.spec, mean=mean, std=std, pad_to=preprocessing["pad_to"])
+        self.spec = replace(self.spec, mean=mean, std=std)
+        self._border = preprocessing["border"]
 
     def load_arrays(self) -> tuple[Arrays, Arrays]:
         """The official training and test sets; every dataset defines this."""
@@ -210,7 +219,7 @@ class ImageDataModule(LightningDataModule):
         change = build_augment(
             augment, seed=self.seed, image_size=size, in_channels=spec.in_channels, mirror=spec.mirror
         )
-        return ArrayDataset(self.splits[name], size, spec.pad_to, change)
+        return ArrayDataset(self.splits[name], size, self.border, change)
 
     def _eval_loader(self, name: str) -> StatelessLoader:
         dataset = self._images(name)

@@ -7,32 +7,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def resize_batch(images: Tensor, image_size: int, pad_to: int = 0) -> Tensor:
+def resize_batch(images: Tensor, image_size: int, border: int = 0) -> Tensor:
     """Bring a batch of images to a square size.
 
-    Images that are smaller than `pad_to` are centred on black when that is the size asked for, as LeCun et al. 1998 did
-    with MNIST. All others are interpolated: the shorter side becomes `image_size`, then the centre is cut out.
+    The shorter side is interpolated to `image_size` less the border, the centre is cut out, and the border is black.
+    MNIST at 32 pixels has a border of 2, as LeCun et al. 1998 centre the 28 x 28 digit in a field of 32 x 32.
 
     Args:
         images: uint8, (N, H, W, C).
         image_size: The side wanted, in pixels.
-        pad_to: The size that is reached by padding, or 0.
+        border: Width in pixels of the black border on each of the four sides.
 
     Returns:
         uint8, (N, image_size, image_size, C); the images themselves if they had that size already.
     """
+    inner = image_size - 2 * border
+    if images.shape[1:3] != (inner, inner):
+        images = _interpolate(images, inner)
+    return F.pad(images, (0, 0, border, border, border, border)) if border else images
+
+
+def _interpolate(images: Tensor, side: int) -> Tensor:
     height, width = images.shape[1:3]
-    if (height, width) == (image_size, image_size):
-        return images
-    if image_size == pad_to and max(height, width) <= pad_to:
-        return _pad(images, image_size)
-    scale = image_size / min(height, width)
+    scale = side / min(height, width)
     # round() may fall one pixel short of the crop for extreme shapes, hence max().
-    size = [max(image_size, round(height * scale)), max(image_size, round(width * scale))]
+    size = [max(side, round(height * scale)), max(side, round(width * scale))]
     pixels = images.permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
     pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-    top, left = (size[0] - image_size) // 2, (size[1] - image_size) // 2
-    pixels = pixels[:, :, top : top + image_size, left : left + image_size]
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    pixels = pixels[:, :, top : top + side, left : left + side]
     return pixels.permute(0, 2, 3, 1).contiguous()  # (N, C, H, W) -> (N, H, W, C)
 
 
@@ -62,9 +65,3 @@ def normalize_first(batch: object, mean: Sequence[float], std: Sequence[float]) 
         if isinstance(images, Tensor) and images.dtype == torch.uint8:
             return normalize_batch(images, mean, std), rest
     return batch
-
-
-def _pad(images: Tensor, side: int) -> Tensor:
-    height, width = images.shape[1:3]
-    top, left = (side - height) // 2, (side - width) // 2
-    return F.pad(images, (0, 0, left, side - width - left, top, side - height - top))

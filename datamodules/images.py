@@ -86,7 +86,7 @@ class ImageFiles(LightningDataModule):
 
     Args:
         paths: The files.
-        preprocessing: What `ImageDataModule.describe` says under that name: image_size, in_channels, mean, std, pad_to.
+        preprocessing: What `ImageDataModule.describe` says under that name: image_size, border, in_channels, mean, std.
         batch_size: Files per step over all devices together.
     """
 
@@ -132,7 +132,7 @@ class _FileDataset(Dataset[tuple[Tensor, Tensor]]):
     def _load(self, index: int) -> Tensor:
         facts = self.preprocessing
         image = torch.from_numpy(read_image(self.paths[index], facts["in_channels"]))
-        return resize_batch(image[None], facts["image_size"], facts["pad_to"])
+        return resize_batch(image[None], facts["image_size"], facts["border"])
 
 
 def _decode(path: Path) -> Image.Image:

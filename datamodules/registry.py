@@ -18,7 +18,7 @@ class DatasetSpec:
         std: Standard deviation per channel over the training set, of images scaled to 0..1.
         augment: The augmentation policy used unless another is asked for.
         title: One line: what the images are and where they come from.
-        pad_to: A size that is reached by zero padding instead of interpolation; 0 if there is none.
+        pad_to: A size that is reached by a black border instead of interpolation; 0 if there is none.
         needs_root: Whether the images are read from a folder that the user names.
         mirror: Whether a mirrored image still belongs to its class; a mirrored digit does not.
     """

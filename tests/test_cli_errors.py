@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.conftest import Zoo
 
 MLP = ("fit", "--model", "mlp")
@@ -146,7 +147,7 @@ def places(tmp_path: Path, mnist_root: Path, good_checkpoint: bytes) -> dict[str
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input(case: str, zoo_main: Zoo, places: dict[str, Path], tmp_path: Path) -> None:
     words, message = CASES[case]
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     outcome = zoo_main(*(word.format(**places) for word in words))
     assert outcome.status == 2
     assert message.format(**places) in outcome.err
@@ -155,7 +156,7 @@ def test_bad_input(case: str, zoo_main: Zoo, places: dict[str, Path], tmp_path: 
     assert len(lines) <= 2, outcome.err
     assert len(lines[-1]) < 500
     assert "Traceback" not in outcome.err + outcome.out
-    written = {path for path in tmp_path.rglob("*")} - before
+    written = set(tmp_path.rglob("*")) - before
     assert not written, "nothing is written when the input is wrong"
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.conftest import Outcome, Zoo, command, environment
 
 import zoo
+from tests.conftest import Outcome, Zoo, command, environment
 
 FAST = ("fit", "--model", "lenet5", "--recipe.epochs", 3, "--recipe.batch_size", 128, "--run_dir", "run")
 
@@ -68,7 +68,7 @@ def test_fit_trains_tests_and_writes_a_run_folder(finished: tuple[Path, Outcome]
     assert summary[0].startswith("lenet5 on digits: test accuracy ")
     assert str(run.relative_to(folder)) in summary[2]
     assert summary[3].startswith("next:  zoo predict --ckpt_path ")
-    assert "digits has images of 8 x 8 pixels; lenet5 gets them at 32 x 32" in outcome.out
+    assert "images of digits are 8 x 8: lenet5 gets them enlarged at 32 x 32" in outcome.out
     assert outcome.err == "", "nothing but the run's own lines on the screen"
 
 
@@ -192,7 +192,9 @@ def test_killed_and_resumed_equals_uninterrupted(workers: int, zoo_main: Zoo, tm
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(name: str, status: int, tmp_path: Path, zoo_main: Zoo) -> None:
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
+    name: str, status: int, tmp_path: Path, zoo_main: Zoo
+) -> None:
     words = command("fit", "--model", "lenet5", "--recipe.epochs", 500, "--run_dir", "run")
     process = subprocess.Popen(
         words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

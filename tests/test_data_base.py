@@ -180,7 +180,7 @@ def test_describe_survives_a_safe_checkpoint() -> None:
     file.seek(0)
     facts = torch.load(file, weights_only=True)
     assert facts == data.describe()
-    assert facts["preprocessing"] == {"image_size": 32, "in_channels": 1, "mean": [0.3054], "std": [0.376], "pad_to": 0}
+    assert facts["preprocessing"] == {"image_size": 32, "in_channels": 1, "mean": [0.3054], "std": [0.376], "border": 0}
     again = create_datamodule(facts["name"], **facts["args"])
     assert again.describe() == facts
 

@@ -15,20 +15,27 @@ def noise(height: int, width: int, channels: int = 1, count: int = 3) -> torch.T
 
 def test_no_change_is_no_copy() -> None:
     images = noise(28, 28)
-    assert resize_batch(images, 28, 32) is images
+    assert resize_batch(images, 28) is images
 
 
 def test_padding_centres_on_black() -> None:
     images = noise(28, 28)
-    result = resize_batch(images, 32, 32)
+    result = resize_batch(images, 32, 2)
     assert torch.equal(result[:, 2:30, 2:30], images)
     assert int(result.sum()) == int(images.sum())
 
 
-@pytest.mark.parametrize(("size", "pad_to"), [(32, 0), (40, 32), (16, 32)])
-def test_other_sizes_are_interpolated(size: int, pad_to: int) -> None:
+def test_a_large_image_gets_the_border_too() -> None:
+    images = noise(64, 90)
+    result = resize_batch(images, 32, 2)
+    assert torch.equal(result[:, 2:30, 2:30], resize_batch(images, 28))
+    assert int(result.sum()) == int(result[:, 2:30, 2:30].sum())
+
+
+@pytest.mark.parametrize("size", [32, 40, 16])
+def test_other_sizes_are_interpolated(size: int) -> None:
     images = noise(28, 28, 3)
-    result = resize_batch(images, size, pad_to)
+    result = resize_batch(images, size)
     assert (result.dtype, result.shape) == (torch.uint8, (3, size, size, 3))
     assert result.is_contiguous()
     exact = F.interpolate(images.permute(0, 3, 1, 2).double(), size=size, mode="bilinear", antialias=True)

@@ -188,7 +188,7 @@ def test_files_are_prepared_like_the_test_set(tmp_path: Path) -> None:
 def test_damaged_file_is_one_line_in_a_loader(tmp_path: Path) -> None:
     good, bad = save(Image.fromarray(NOISE), tmp_path / "good.png"), tmp_path / "bad.png"
     bad.write_bytes(good.read_bytes()[:100])
-    facts = {"image_size": 8, "in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "pad_to": 0}
+    facts = {"image_size": 8, "in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "border": 0}
     with pytest.raises(ValueError, match=r"bad\.png: ") as error:
         list(ImageFiles([good, bad], facts).predict_dataloader())
     assert "\n" not in str(error.value)

@@ -62,7 +62,12 @@ def test_root_is_part_of_the_description(tmp_path: Path) -> None:
         "val_size": 0.1,
         "seed": 6,
     }
-    assert data.describe()["preprocessing"]["pad_to"] == 32
+    assert data.describe()["preprocessing"]["border"] == 0
+    data.image_size = 32
+    assert data.describe()["preprocessing"]["border"] == 2
+    other = MNIST(tmp_path, image_size=64)
+    other.use_preprocessing(data.describe()["preprocessing"])
+    assert (other.image_size, other.border) == (32, 2)
 
 
 def test_no_root() -> None:

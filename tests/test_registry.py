@@ -44,9 +44,9 @@ def test_one_string_names_the_class_everywhere(name: str) -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown model 'vgg61'. Did you mean 'vgg16'"):
+    with pytest.raises(ValueError, match=r"unknown model 'vgg61'\. Did you mean 'vgg16'"):
         zoo.create_model("vgg61")
-    with pytest.raises(ValueError, match="vgg16 has no recipe 'papre'. Did you mean 'paper'"):
+    with pytest.raises(ValueError, match=r"vgg16 has no recipe 'papre'\. Did you mean 'paper'"):
         zoo.create_model("vgg16", recipe="papre")
     assert closest("xyzzy", MODELS) is None
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import Accuracy, MeanMetric, MetricCollection
+from torchmetrics import Accuracy, MeanMetric, Metric, MetricCollection
 
 from zoo._version import __version__
 from zoo.layers import Init, initialize
@@ -64,7 +64,7 @@ class ImageClassifier(L.LightningModule):
 
     def _make_metrics(self, prefix: str) -> MetricCollection:
         accuracy = Accuracy(task="multiclass", num_classes=self.num_classes, validate_args=False)
-        metrics = {"loss": MeanMetric(nan_strategy="disable"), "acc": accuracy}
+        metrics: dict[str, Metric | MetricCollection] = {"loss": MeanMetric(nan_strategy="disable"), "acc": accuracy}
         return MetricCollection(metrics, prefix=prefix, compute_groups=False)
 
     # What a family provides
@@ -86,7 +86,7 @@ class ImageClassifier(L.LightningModule):
     def finish(self, init: Init, paper: Callable[[nn.Module], None]) -> None:
         """Initialise the parameters (`paper` sets one layer as the paper does) and choose their memory layout."""
         initialize(self, init, self.output, paper)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate this use
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`."""
@@ -174,7 +174,7 @@ class ImageClassifier(L.LightningModule):
     def _cast(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Images in the precision of the weights: they are normalised after Lightning has converted the batch."""
         images, rest = batch
-        return images.to(self.dtype), rest  # type: ignore[arg-type]  # Lightning lets its dtype be a name too
+        return images.to(self.dtype), rest
 
     def _update(self, metrics: MetricCollection, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         metrics["loss"].update(loss.float(), weight=len(labels))
@@ -214,14 +214,14 @@ class ImageClassifier(L.LightningModule):
 
     def description(self) -> dict[str, Any]:
         """Name, arguments, recipe and data of this model, as plain values."""
-        datamodule = getattr(self._trainer, "datamodule", None)
-        data = datamodule.describe() if hasattr(datamodule, "describe") else {}
+        describe = getattr(getattr(self._trainer, "datamodule", None), "describe", None)
+        data = describe() if describe else {"preprocessing": self.preprocessing, "class_names": self.class_names}
         return {
             "name": type(self).__name__,
             "version": __version__,
             "args": _plain(self.hparams),
             "recipe": self.recipe.as_dict(),
-            "data": data or {"preprocessing": self.preprocessing, "class_names": self.class_names},
+            "data": data,
         }
 
 
