@@ -50,7 +50,9 @@ class RunProgress(ProgressBar):
     # Training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Say what the data module had to adapt, and start the clock."""
+        for notice in getattr(trainer.datamodule, "notices", []):  # type: ignore[attr-defined]  # set by fit
+            self.print(f"note: {notice}")
         self._started = time.monotonic()
         self._first_batch = batches_done(trainer)
         self._show("training", _total_batches(trainer))

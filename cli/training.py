@@ -7,28 +7,18 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
 
 from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.classifier import DivergedError
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
+from zoo.cli.best import BestCheckpoint
 from zoo.cli.errors import UserError
 from zoo.cli.folder import environment, make_run_folder, write_json
 from zoo.cli.metrics_log import Events, MetricsCSV, plot_curves
 from zoo.cli.progress import readable_time
 
 DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the epoch with the highest validation accuracy; of equal ones the later, which has seen more."""
-
-    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether the current epoch is at least as good as the best one so far."""
-        if current is not None and self.best_model_score is not None and current == self.best_model_score:
-            return True
-        return super().check_monitor_top_k(trainer, current)
 
 
 class FitCLI(ZooCLI):
@@ -57,7 +47,6 @@ class FitCLI(ZooCLI):
         """Read the data now, so that what is wrong with it is said before anything is written."""
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
-        self.notices += self.datamodule.notices
 
     def _choose_folder(self) -> None:
         if self.config.resume:

@@ -92,7 +92,10 @@ class ImageClassifier(L.LightningModule):
         """Images `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`."""
         expected = (self.in_channels, self.image_size, self.image_size)
         if x.shape[1:] != expected:
-            raise ValueError(f"images have shape {tuple(x.shape[1:])}: {type(self).__name__} was built for {expected}")
+            raise ValueError(
+                f"images have shape {tuple(x.shape[1:])}: {type(self).__name__} was built for {expected}. "
+                "Give model and data module the same image_size"
+            )
         return self.forward_head(self.forward_features(x))
 
     @property

@@ -1,0 +1,80 @@
+"""Tables of the README, generated from the registry and the result files: `python -m zoo.benchmarks.tables`.
+
+A result file is the run.json that `zoo fit` wrote, kept as `benchmarks/results/<data>/<name>.json`.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from zoo import list_models, model_info
+
+RESULTS = Path(__file__).resolve().parent / "results"
+README = RESULTS.parent.parent / "README.md"
+
+
+def read_results(data: str) -> dict[str, dict[str, Any]]:
+    """The committed runs on a data set, by the name of their file."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / data).glob("*.json"))}
+
+
+def models_table() -> str:
+    """Every model with its paper, its size, and what its default recipe reaches on the embedded digits."""
+    results = read_results("digits")
+    lines = [
+        "| model | paper | parameters | counted at | digits, test accuracy | time |",
+        "|---|---|---:|---|---:|---:|",
+    ]
+    for name in list_models():
+        info = model_info(name)
+        lines.append(
+            f"| `{name}` | [{info.paper.authors} {info.year}]({info.paper.url}) | {info.parameters:,} | "
+            f"{info.reference} | {_accuracy(results.get(name))} | {_seconds(results.get(name))} |"
+        )
+    return "\n".join(lines)
+
+
+def runs_table() -> str:
+    """The other committed runs, each with its command."""
+    lines = ["| command | test accuracy | test images | time |", "|---|---:|---:|---:|"]
+    for data in ("digits", "mnist"):
+        for name, run in read_results(data).items():
+            if data == "digits" and name in list_models():
+                continue
+            lines.append(f"| `{_command(run)}` | {_accuracy(run)} | {run['images']['test']:,} | {_seconds(run)} |")
+    return "\n".join(lines)
+
+
+def hardware_line() -> str:
+    """What the committed runs ran on."""
+    runs = [run for data in ("digits", "mnist") for run in read_results(data).values()]
+    places = {f"{run['hardware']['processor']}, {run['hardware']['cores']} cores" for run in runs}
+    versions = {f"torch {run['versions']['torch']}, lightning {run['versions']['lightning']}" for run in runs}
+    return f"One run each, seed {runs[0]['seed']}; {'; '.join(sorted(places))}; {'; '.join(sorted(versions))}."
+
+
+def _command(run: dict[str, Any]) -> str:
+    return str(re.sub(r"--data\.root \S+", "--data.root DIR", run["command"]))
+
+
+def _accuracy(run: dict[str, Any] | None) -> str:
+    return f"{100 * run['metrics']['test/acc']:.2f} %" if run else "not yet run"
+
+
+def _seconds(run: dict[str, Any] | None) -> str:
+    return f"{run['seconds']:.0f} s" if run else ""
+
+
+def render(text: str) -> str:
+    """`text` with the content between each pair of markers generated anew."""
+    for name, content in (("models", models_table()), ("runs", runs_table()), ("hardware", hardware_line())):
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
+        text = re.sub(pattern, lambda found, new=content: found[1] + new + found[2], text, flags=re.S)  # type: ignore[misc]
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text()))
+    sys.stdout.write(f"wrote {README.name}\n")
