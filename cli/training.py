@@ -77,14 +77,8 @@ class FitCLI(ZooCLI):
         last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, save_on_exception=True, **same)
         if self.config_init.trainer.limit_val_batches == 0:
             return [last]
-        self.best = BestCheckpoint(
-            filename="best",
-            monitor="val/acc",
-            mode="max",
-            save_on_train_epoch_end=False,
-            save_weights_only=True,
-            **same,
-        )
+        images = self.datamodule.sizes["val"]
+        self.best = BestCheckpoint(images, filename="best", save_weights_only=True, **same)
         return [self.best, last]
 
 
