@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from zoo.cli.errors import UserError, report
+from zoo.cli.errors import UserError, print_error
 
 VERBS = {
     "fit": "train a model, test it once, write a run folder",
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(args)
     except UserError as error:
-        return report(error)
+        return print_error(error)
     except SystemExit as end:  # the parser printed what was asked for: help, a configuration
         return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone

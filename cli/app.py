@@ -141,6 +141,10 @@ class ZooCLI(LightningCLI):
     def _said(self, key: str) -> Any:
         return self.said.get(key)
 
+    def _typed(self, option: str) -> bool:
+        """Whether an option is on the command line, rather than in a configuration file."""
+        return any(argument.startswith(f"--{option}=") for argument in self.arguments)
+
     def _match_model_to_data(self) -> None:
         """Classes and channels follow the data; the image size is what the user said, or what the model needs."""
         arguments, data = self.config.model.init_args, self.datamodule
@@ -182,18 +186,20 @@ class ZooCLI(LightningCLI):
             ("epochs", "trainer.max_epochs"),
             ("gradient_clip", "trainer.gradient_clip_val"),
         ):
-            value = self._said(key)
+            value, option = self._said(key), key.replace("init_args.", "")
             if value is None or value == -1:
                 continue
-            if changes.get(field, value) != value:
-                raise UserError(f"recipe.{field} is {changes[field]} and {key} is {value}: say one of them")
-            changes[field] = value
+            if changes.get(field, value) != value and self._typed(f"recipe.{field}") == self._typed(option):
+                raise UserError(f"recipe.{field} is {changes[field]} and {option} is {value}: say one of them")
+            if field not in changes or self._typed(option):  # what is typed wins over what a file says
+                changes[field] = value
         self.recipe: Recipe = base.replace(**changes)
         self.datamodule.batch_size = self.recipe.batch_size
         trainer = self.config_init.trainer
         runs_by_steps = self._said("trainer.max_steps") not in (None, -1) and "epochs" not in changes
-        if trainer.max_epochs is None and not runs_by_steps:
+        if trainer.max_epochs != -1 and not runs_by_steps:
             trainer.max_epochs = self.recipe.epochs
+        trainer.gradient_clip_val = None  # the recipe has it now, and clips
         if self.recipe.schedule != "constant" and trainer.max_epochs == -1 and not runs_by_steps:
             raise UserError(f"trainer.max_epochs is -1, but the {self.recipe.schedule} schedule needs an end: set it")
 
@@ -227,6 +233,8 @@ def add_recipe(parser: LightningArgumentParser) -> None:
         help="The recipe to start from (also --recipe NAME), see zoo info.",
     )
     for field in fields(Recipe):
+        if field.name == "source":
+            continue
         kind: Any = list[float] if field.name == "milestones" else field.type
         parser.add_argument(f"--recipe.{field.name}", type=kind | None, default=None, help=documented[field.name])
 

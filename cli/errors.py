@@ -31,7 +31,7 @@ def describe(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def report(error: UserError) -> int:
+def print_error(error: UserError) -> int:
     """Print the message to standard error; the exit status."""
     print(f"zoo: error: {error}", file=sys.stderr)
     return USAGE_STATUS

@@ -12,7 +12,7 @@ from zoo.checkpoint import load, load_weights, read_checkpoint
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
-from zoo.cli.training import accuracy
+from zoo.cli.report import accuracy
 from zoo.datamodules.images import ImageFiles, collect_images
 
 

@@ -59,11 +59,16 @@ def _new_folder(path: Path) -> Path:
     raise FileExistsError(f"a thousand runs called {path}")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_text(path: Path, text: str) -> None:
     """Replace the file in one step: a reader sees the old one or the new one."""
-    unfinished = path.with_suffix(path.suffix + ".part")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(text)
     unfinished.replace(path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as JSON, in one step."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:

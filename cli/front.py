@@ -7,6 +7,7 @@ from zoo.cli.errors import UserError, user_errors
 from zoo.datamodules.registry import DATASETS
 from zoo.registry import MODELS, nearest
 
+Pair = tuple[str, str | None]
 SHORT_NAMES = {"model": MODELS, "data": DATASETS}
 """Options whose value is one of our names, and the names."""
 MODULES = {"model": "zoo.names", "data": "zoo.datamodules.names"}
@@ -25,7 +26,9 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     Model and data names become class paths (so that a file called `vgg16` is no trouble), `--model NAME` comes before
     `--model.norm`, and `--config` before both: the command line wins over the file.
     """
-    pairs = _pairs(_expand(verb, args))
+    pairs = _pairs(_expand(args))
+    if verb == "fit":
+        pairs = _complete(pairs)
     for position, (option, value) in enumerate(pairs):
         key = option.removeprefix("--")
         if key in SHORT_NAMES and value is not None and "." not in value:
@@ -34,10 +37,22 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     order = {"--config": 0, "-c": 0, "--model": 1, "--data": 1}
     pairs.sort(key=lambda pair: order.get(pair[0], 2))
     words = [word for option, value in pairs for word in ([option] if value is None else [f"{option}={value}"])]
-    return [f"--data={MODULES['data']}.digits", *words] if verb == "fit" else words  # what follows wins
+    return [f"--data={MODULES['data']}.digits", *words] if verb == "fit" else words  # the default: what follows wins
 
 
-def _expand(verb: str, args: list[str]) -> list[str]:
+def _complete(pairs: list[Pair]) -> list[Pair]:
+    """Read the configuration of a run that is resumed by its folder; say early that the model is missing."""
+    given = dict(pairs)
+    folder = given.get("--run_dir")
+    if given.get("--resume") == "true" and folder and "--config" not in given:
+        config = Path(folder, "config.yaml")
+        return [("--config", str(config)), *pairs] if config.is_file() else pairs
+    if not given.keys() & {"--model", "--config", "-c", "--help", "-h", "--model.help", "--data.help"}:
+        raise UserError(f"zoo fit needs a model: --model NAME. Known: {', '.join(MODELS)}.")
+    return pairs
+
+
+def _expand(args: list[str]) -> list[str]:
     """Write out the short forms: `--recipe paper`, `--no-test`, `--resume`."""
     words = []
     for position, word in enumerate(args):
@@ -53,9 +68,9 @@ def _expand(verb: str, args: list[str]) -> list[str]:
     return words
 
 
-def _pairs(args: list[str]) -> list[tuple[str, str | None]]:
+def _pairs(args: list[str]) -> list[Pair]:
     """Options with their values; a word without an option stands alone."""
-    pairs: list[tuple[str, str | None]] = []
+    pairs: list[Pair] = []
     words = iter(args)
     for word in words:
         if not word.startswith("-") or word in ("-h", "--help") or word.startswith("--print_config"):

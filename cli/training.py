@@ -12,11 +12,11 @@ from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.classifier import DivergedError
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
-from zoo.cli.best import BestCheckpoint
+from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
 from zoo.cli.errors import UserError
-from zoo.cli.folder import environment, make_run_folder, write_json
-from zoo.cli.metrics_log import Events, MetricsCSV, plot_curves
-from zoo.cli.progress import readable_time
+from zoo.cli.folder import make_run_folder
+from zoo.cli.metrics_log import Events, MetricsCSV
+from zoo.cli.report import announce, finish_record, save_config, start_record, summary
 
 DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
 
@@ -31,7 +31,10 @@ class FitCLI(ZooCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
         self._load_data()
-        super().instantiate_trainer(logger=False, enable_checkpointing=False)  # what is wrong with it is said now
+        trial = super().instantiate_trainer(logger=False, enable_checkpointing=False)  # says what is wrong with it now
+        if self.recipe.batch_size % trial.world_size:
+            devices = f"the {trial.world_size} devices share it equally"
+            raise UserError(f"recipe.batch_size is {self.recipe.batch_size}: {devices}, so it must be a multiple")
         self._choose_folder()
         settings = self.config_init.trainer
         callbacks, logger = list(settings.callbacks or []), settings.logger
@@ -49,6 +52,8 @@ class FitCLI(ZooCLI):
         self.datamodule.setup("fit")
 
     def _choose_folder(self) -> None:
+        if self.config.resume and self.config.ckpt_path:
+            raise UserError("--resume goes on from the run's last.ckpt: leave --ckpt_path out")
         if self.config.resume:
             folder = self.config.run_dir or front.config_folder(self.arguments)
             if folder is None:
@@ -59,10 +64,15 @@ class FitCLI(ZooCLI):
         elif self.config.ckpt_path:
             self.resume_from = Path(self.config.ckpt_path)
         if self.resume_from is not None:
-            self.checkpoint = read_checkpoint(self.config.ckpt_path or self.resume_from)
+            self.checkpoint = read_checkpoint(self.resume_from)
             load_weights(self.model, self.checkpoint, self.resume_from)
             if "optimizer_states" not in self.checkpoint:
                 raise UserError(f"'{self.resume_from}' holds weights only: training cannot go on from it")
+            before = self.checkpoint["zoo"]["recipe"]
+            for name in ("optimizer", "decay_all", "layer_decay"):  # they shape the optimiser's state
+                now = getattr(self.recipe, name)
+                if before[name] != now:
+                    raise UserError(f"recipe.{name} was {before[name]} and is {now}: a run cannot go on with another")
         if not self.config.resume:
             default = Path("runs") / f"{self.model_name}-{self.datamodule.spec.name}"
             self.folder = make_run_folder(self.config.run_dir, default)
@@ -74,7 +84,7 @@ class FitCLI(ZooCLI):
         """Two callbacks: with one, `last.ckpt` would be as old as the best epoch."""
         folder = self.folder / "checkpoints"
         same: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
-        last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, save_on_exception=True, **same)
+        last = LastCheckpoint(filename="last", save_on_train_epoch_end=True, save_on_exception=True, **same)
         if self.config_init.trainer.limit_val_batches == 0:
             return [last]
         images = self.datamodule.sizes["val"]
@@ -86,17 +96,17 @@ def fit(arguments: list[str]) -> int:
     """Train as the options say; the exit status."""
     cli = FitCLI("fit", arguments)
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
-    record = start_record(cli)
     if trainer.is_global_zero:
         announce(cli)
         save_config(cli)
-        write_json(cli.folder / "run.json", record)
+    record = start_record(cli)
     started = time.monotonic()
     try:
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
     except DivergedError as error:
         finish_record(cli, record, "diverged", started)
-        print(f"zoo: {error}\nthe last finite weights are in {cli.folder / 'checkpoints' / 'last.ckpt'}")
+        if trainer.is_global_zero:
+            print(f"zoo: {error}")
         return DIVERGED_STATUS
     except SystemExit as end:  # Lightning's way to stop after SIGTERM and, once it has shut down, after Ctrl-C
         finish_record(cli, record, "interrupted", started)
@@ -117,104 +127,3 @@ def test_best(cli: FitCLI) -> None:
     if cli.best is not None and cli.best.best_model_path:
         load_weights(cli.model, read_checkpoint(cli.best.best_model_path), cli.best.best_model_path)
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
-
-
-def announce(cli: FitCLI) -> None:
-    """What will be trained, on what, how, and where it is written."""
-    recipe, sizes, data = cli.model.recipe, cli.datamodule.sizes, cli.datamodule
-    images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    parameters = sum(p.numel() for p in cli.model.parameters() if p.requires_grad)
-    print(f"{cli.model_name}: {parameters:,} parameters")
-    print(f"{data.spec.name}: {images} images of {data.in_channels} x {data.image_size} x {data.image_size}")
-    for notice in cli.notices:
-        print(f"note: {notice}")
-    epochs = cli.trainer.max_epochs
-    length = plural(epochs, "epoch") if epochs and epochs > 0 else plural(cli.trainer.max_steps, "step")
-    print(
-        f"recipe {cli.recipe_name}: {recipe.optimizer}, rate {recipe.lr:g} ({recipe.schedule}), "
-        f"batch {recipe.batch_size}, {length}, seed {cli.config.seed_everything}"
-    )
-    print(f"run folder: {cli.folder}")
-
-
-def save_config(cli: FitCLI) -> None:
-    """Write config.yaml: every setting as resolved, so that `--config` repeats the run whatever defaults become."""
-    config = cli.config.clone()
-    config.resume, config.run_dir, config.ckpt_path = False, None, None
-    for name, value in cli.recipe.as_dict().items():
-        if name != "source":
-            config[f"recipe.{name}"] = value
-    config.recipe.name = cli.recipe_name
-    config.pop("config", None)
-    text = cli.parser.dump(config, skip_unset=True, skip_validation=True)
-    path = cli.folder / "config.yaml"
-    unfinished = path.with_suffix(".yaml.part")
-    unfinished.write_text(f"# zoo fit --config {path}\n{text}")
-    unfinished.replace(path)
-
-
-def start_record(cli: FitCLI) -> dict[str, Any]:
-    """run.json as it stands while the run goes on."""
-    return {
-        "status": "running",
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "model": cli.model_name,
-        "data": cli.datamodule.spec.name,
-        "arguments": dict(cli.model.hparams),
-        "recipe": {"name": cli.recipe_name, **cli.model.recipe.as_dict()},
-        "seed": cli.config.seed_everything,
-        "parameters": sum(p.numel() for p in cli.model.parameters()),
-        "images": cli.datamodule.sizes,
-        "precision": str(cli.trainer.precision),
-        "devices": cli.trainer.num_devices * cli.trainer.num_nodes,
-        **environment(),
-    }
-
-
-def finish_record(cli: FitCLI, record: dict[str, Any], status: str, started: float) -> None:
-    """Complete run.json and draw curves.png."""
-    trainer = cli.trainer
-    record |= {
-        "status": status,
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "seconds": round(time.monotonic() - started, 2),
-        "metrics": {key: value.item() for key, value in trainer.callback_metrics.items()},
-    }
-    if cli.best is not None and cli.best.best_model_score is not None:
-        record["best_val_acc"] = cli.best.best_model_score.item()
-    if trainer.is_global_zero:
-        write_json(cli.folder / "run.json", record)
-        plot_curves(cli.folder, f"{record['model']} on {record['data']}")
-
-
-def summary(cli: FitCLI, record: dict[str, Any]) -> str:
-    """The last lines of a run: what was reached, in what time, where it is, what to type next."""
-    metrics, model = record["metrics"], cli.model
-    if "test/acc" in metrics:
-        count = cli.datamodule.sizes["test"]
-        reached = f"test accuracy {accuracy(metrics['test/acc'], count)}, loss {metrics['test/loss']:.4f}"
-    elif "best_val_acc" in record:
-        reached = f"validation accuracy {100 * record['best_val_acc']:.2f} %"
-    else:
-        reached = "trained"
-    files = [name for name in ("curves.png", "metrics.csv", "run.json", "config.yaml") if (cli.folder / name).exists()]
-    lines = [
-        f"\n{type(model).__name__} on {record['data']}: {reached}",
-        f"{plural(record['epochs'], 'epoch')}, {plural(record['steps'], 'step')} in {readable_time(record['seconds'])}",
-        f"files: {cli.folder} ({', '.join(files)})",
-    ]
-    best = cli.folder / "checkpoints" / "best.ckpt"
-    if best.exists():
-        lines.append(f"next:  zoo predict --ckpt_path {best} IMAGE...")
-    return "\n".join(lines)
-
-
-def accuracy(share: float, count: int) -> str:
-    """`97.22 % (350 of 360)`."""
-    return f"{100 * share:.2f} % ({round(share * count):,} of {count:,})"
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 epoch`, `2 epochs`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

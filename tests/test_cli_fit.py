@@ -185,8 +185,10 @@ def test_killed_and_resumed_equals_uninterrupted(workers: int, zoo_main: Zoo, tm
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    resumed = zoo_main("fit", "--config", "killed/config.yaml", "--resume")
+    how = ("--config", "killed/config.yaml") if workers else ("--run_dir", "killed")
+    resumed = zoo_main("fit", *how, "--resume")
     assert resumed.status == 0, resumed.err
+    assert "note: not an exact resume" not in resumed.out
     assert_same_weights(tmp_path / "whole/checkpoints/last.ckpt", tmp_path / "killed/checkpoints/last.ckpt")
     assert (tmp_path / "whole/metrics.csv").read_text() == metrics.read_text()
 
@@ -219,6 +221,39 @@ def test_a_diverging_run_ends_with_a_message(zoo_main: Zoo, tmp_path: Path) -> N
     assert "the training loss is" in outcome.out
     assert "learning rate" in outcome.out
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "diverged"
+
+
+def test_weights_that_diverged_do_not_replace_the_last_checkpoint(
+    zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert zoo_main(*FAST).status == 0
+    before = (tmp_path / "run/checkpoints/last.ckpt").read_bytes()
+    hot = ("--recipe.epochs", 6, "--recipe.lr", 1e30)
+    outcome = zoo_main("fit", "--config", "run/config.yaml", "--resume", *hot)
+    assert outcome.status == 1
+    assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() == before
+
+
+def test_a_finished_run_can_be_continued_for_longer(zoo_main: Zoo, tmp_path: Path) -> None:
+    assert zoo_main(*FAST).status == 0
+    again = zoo_main("fit", "--config", "run/config.yaml", "--resume")
+    assert again.status == 0, again.err
+    assert [row["epoch"] for row in rows(tmp_path / "run/metrics.csv")] == ["1", "2", "3", "3"]
+    longer = zoo_main("fit", "--config", "run/config.yaml", "--resume", "--trainer.max_epochs", 4)
+    assert longer.status == 0, longer.err
+    assert [row["epoch"] for row in rows(tmp_path / "run/metrics.csv")] == ["1", "2", "3", "4", "4"]
+
+
+def test_changed_settings_are_said_on_resume(zoo_main: Zoo) -> None:
+    assert zoo_main(*FAST).status == 0
+    changed = zoo_main(
+        "fit", "--config", "run/config.yaml", "--resume", "--recipe.batch_size", 64, "--recipe.epochs", 4
+    )
+    assert changed.status == 0, changed.err
+    assert "note: not an exact resume: batch_size was 128 and is 64" in changed.out
+    refused = zoo_main("fit", "--config", "run/config.yaml", "--resume", "--recipe.optimizer", "sgd")
+    assert refused.status == 2
+    assert "recipe.optimizer was adamw and is sgd" in refused.err
 
 
 def test_names_and_options_work_from_a_file(zoo_main: Zoo, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import ROOT
 from zoo.checkpoint import AtomicCheckpointIO
-from zoo.cli.best import BestCheckpoint
+from zoo.cli.checkpoints import BestCheckpoint
 from zoo.cli.front import prepare
 from zoo.cli.messages import shorten
 from zoo.cli.metrics_log import MetricsCSV, plot_curves, read_metrics
@@ -105,8 +105,11 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypat
     [
         ("--model.norm none --model vgg16", "--data=D.digits --model=M.vgg16 --model.norm=none"),
         ("--model mlp --config a.yaml", "--data=D.digits --config=a.yaml --model=M.mlp"),
-        ("--recipe paper --no-test --resume", "--data=D.digits --recipe.name=paper --no_test=true --resume=true"),
-        ("--resume false --data mnist", "--data=D.digits --data=D.mnist --resume=false"),
+        (
+            "--model mlp --recipe paper --no-test --resume",
+            "--data=D.digits --model=M.mlp --recipe.name=paper --no_test=true --resume=true",
+        ),
+        ("--config a --resume false --data mnist", "--data=D.digits --config=a --data=D.mnist --resume=false"),
         ("--model my.package.Net", "--data=D.digits --model=my.package.Net"),
     ],
 )

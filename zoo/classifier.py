@@ -156,6 +156,11 @@ class ImageClassifier(L.LightningModule):
             where = f"epoch {self.current_epoch + 1}, step {self.global_step}, learning rate {rate:.3g}"
             raise DivergedError(f"the training loss is {loss.item()} at {where}: try a lower --recipe.lr")
 
+    def on_train_epoch_end(self) -> None:
+        """Stop before weights that are no numbers are saved; Lightning saves checkpoints after this hook."""
+        if not all(torch.isfinite(parameter).all() for parameter in self.parameters()):
+            raise DivergedError(f"weights are not finite after epoch {self.current_epoch + 1}: try a lower --recipe.lr")
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count one batch of the validation split."""
         self._evaluate(self.val_metrics, batch)

@@ -1,11 +1,13 @@
-"""Which epoch is the best one."""
+"""The two checkpoints of a run: the best epoch, and the last moment."""
 
 import math
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
+
+from zoo.classifier import DivergedError
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -47,6 +49,15 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict)
         self._highest = state_dict["highest"]
         self._kept = tuple(state_dict["kept"]) or None
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the end of the last epoch, or the moment at which the run was interrupted."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save what an interruption would lose, but not the weights of a run that diverged."""
+        if not isinstance(exception, DivergedError):
+            super().on_exception(trainer, pl_module, exception)
 
 
 def standard_error(accuracy: float, images: int) -> float:

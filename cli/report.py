@@ -1,0 +1,113 @@
+"""What `zoo fit` says and writes about a run: the first lines, config.yaml, run.json, curves.png, the last lines."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.folder import environment, write_json, write_text
+from zoo.cli.metrics_log import plot_curves
+from zoo.cli.progress import readable_time
+
+if TYPE_CHECKING:
+    from zoo.cli.training import FitCLI
+
+
+def announce(cli: "FitCLI") -> None:
+    """What will be trained, on what, how, and where it is written."""
+    recipe, sizes, data = cli.model.recipe, cli.datamodule.sizes, cli.datamodule
+    images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    parameters = sum(p.numel() for p in cli.model.parameters() if p.requires_grad)
+    print(f"{cli.model_name}: {parameters:,} parameters")
+    print(f"{data.spec.name}: {images} images of {data.in_channels} x {data.image_size} x {data.image_size}")
+    for notice in cli.notices:
+        print(f"note: {notice}")
+    epochs = cli.trainer.max_epochs
+    length = plural(epochs, "epoch") if epochs and epochs > 0 else plural(cli.trainer.max_steps, "step")
+    print(
+        f"recipe {cli.recipe_name}: {recipe.optimizer}, rate {recipe.lr:g} ({recipe.schedule}), "
+        f"batch {recipe.batch_size}, {length}, seed {cli.config.seed_everything}"
+    )
+    print(f"run folder: {cli.folder}")
+
+
+def save_config(cli: "FitCLI") -> None:
+    """Write config.yaml: every setting as resolved, so that `--config` repeats the run whatever defaults become."""
+    config = cli.config.clone()
+    config.resume, config.run_dir, config.ckpt_path = False, None, None
+    for name, value in cli.recipe.as_dict().items():
+        if name != "source":
+            config[f"recipe.{name}"] = value
+    config.recipe.name = cli.recipe_name
+    config.pop("config", None)
+    text = cli.parser.dump(config, skip_unset=True, skip_validation=True)
+    path = cli.folder / "config.yaml"
+    write_text(path, f"# zoo fit --config {path}\n{text}")
+
+
+def start_record(cli: "FitCLI") -> dict[str, Any]:
+    """Write run.json as it stands while the run goes on."""
+    record = {
+        "status": "running",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "model": cli.model_name,
+        "data": cli.datamodule.spec.name,
+        "arguments": dict(cli.model.hparams),
+        "recipe": {"name": cli.recipe_name, **cli.model.recipe.as_dict()},
+        "seed": cli.config.seed_everything,
+        "parameters": sum(p.numel() for p in cli.model.parameters()),
+        "images": cli.datamodule.sizes,
+        "precision": str(cli.trainer.precision),
+        "devices": cli.trainer.num_devices * cli.trainer.num_nodes,
+        **environment(),
+    }
+    if cli.trainer.is_global_zero:
+        write_json(cli.folder / "run.json", record)
+    return record
+
+
+def finish_record(cli: "FitCLI", record: dict[str, Any], status: str, started: float) -> None:
+    """Complete run.json and draw curves.png."""
+    trainer = cli.trainer
+    record |= {
+        "status": status,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(time.monotonic() - started, 2),
+        "metrics": {key: value.item() for key, value in trainer.callback_metrics.items()},
+    }
+    if cli.best is not None and cli.best.best_model_score is not None:
+        record["best_val_acc"] = cli.best.best_model_score.item()
+    if trainer.is_global_zero:
+        write_json(cli.folder / "run.json", record)
+        plot_curves(cli.folder, f"{record['model']} on {record['data']}")
+
+
+def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
+    """The last lines of a run: what was reached, in what time, where it is, what to type next."""
+    metrics, model = record["metrics"], cli.model
+    if "test/acc" in metrics:
+        count = cli.datamodule.sizes["test"]
+        reached = f"test accuracy {accuracy(metrics['test/acc'], count)}, loss {metrics['test/loss']:.4f}"
+    elif "best_val_acc" in record:
+        reached = f"validation accuracy {100 * record['best_val_acc']:.2f} %"
+    else:
+        reached = "trained"
+    files = [name for name in ("curves.png", "metrics.csv", "run.json", "config.yaml") if (cli.folder / name).exists()]
+    lines = [
+        f"\n{type(model).__name__} on {record['data']}: {reached}",
+        f"{plural(record['epochs'], 'epoch')}, {plural(record['steps'], 'step')} in {readable_time(record['seconds'])}",
+        f"files: {cli.folder} ({', '.join(files)})",
+    ]
+    best = cli.folder / "checkpoints" / "best.ckpt"
+    if best.exists():
+        lines.append(f"next:  zoo predict --ckpt_path {best} IMAGE...")
+    return "\n".join(lines)
+
+
+def accuracy(share: float, count: int) -> str:
+    """`97.22 % (350 of 360)`."""
+    return f"{100 * share:.2f} % ({round(share * count):,} of {count:,})"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
