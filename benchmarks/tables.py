@@ -47,6 +47,16 @@ def runs_table() -> str:
     return "\n".join(lines)
 
 
+def summary() -> str:
+    """How the first command of the README ends."""
+    run = read_results("digits")["vgg16"]
+    metrics, count = run["metrics"], run["images"]["test"]
+    return (
+        f"```\nvgg16 on digits: test accuracy {_accuracy(run)} ({round(metrics['test/acc'] * count)} of {count}), "
+        f"loss {metrics['test/loss']:.4f}\n{run['epochs']} epochs, {run['steps']} steps in {_seconds(run)}\n```"
+    )
+
+
 def hardware_line() -> str:
     """What the committed runs ran on."""
     runs = [run for data in ("digits", "mnist") for run in read_results(data).values()]
@@ -69,7 +79,8 @@ def _seconds(run: dict[str, Any] | None) -> str:
 
 def render(text: str) -> str:
     """`text` with the content between each pair of markers generated anew."""
-    for name, content in (("models", models_table()), ("runs", runs_table()), ("hardware", hardware_line())):
+    parts = {"summary": summary(), "models": models_table(), "runs": runs_table(), "hardware": hardware_line()}
+    for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, new=content: found[1] + new + found[2], text, flags=re.S)  # type: ignore[misc]
     return text

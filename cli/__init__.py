@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(args)
     except UserError as error:
         return print_error(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except SystemExit as end:  # the parser printed what was asked for: help, a configuration
         return end.code if isinstance(end.code, int) else 0
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone

@@ -43,12 +43,15 @@ class ZooCLI(LightningCLI):
     Attributes:
         notices: Lines for the user about what was adapted.
         recipe_name: Name of the recipe that training started from.
+        recipe: The recipe with the user's changes; for `fit` only.
+        ends_by_steps: Whether `--trainer.max_steps` ends the run rather than the recipe's epochs.
     """
 
     def __init__(self, verb: str, arguments: list[str]) -> None:
         self.verb, self.arguments = verb, arguments
         self.notices: list[str] = []
         self.recipe_name = "default"
+        self.ends_by_steps = False
         for name in MODELS:
             getattr(model_names, name)  # the parser finds short names in config files among existing classes
         restrict_imports()
@@ -112,6 +115,11 @@ class ZooCLI(LightningCLI):
         self.config = parser.parse_args(args)
         self.said: Namespace = parser.parse_args(args, defaults=False)
 
+    def _set_seed(self) -> None:
+        """Seed the run, or say what is wrong with the seed."""
+        with user_errors(ValueError):
+            super()._set_seed()
+
     def _parse_ckpt_path(self) -> None:
         """Leave the checkpoint alone: Lightning would let it override the command line and import what it names."""
 
@@ -120,8 +128,9 @@ class ZooCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build the data, fit the model's and the recipe's settings to it and to what the user said, build the rest."""
         with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
-            self.config_init = self.parser.instantiate(_namespace(trainer=self.config.trainer))
+            self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer))
             self._check_precision()
+            self._check_strategy()
             if self.verb != "predict":
                 self.datamodule = self._build("data")
                 self._match_model_to_data()
@@ -135,7 +144,7 @@ class ZooCLI(LightningCLI):
     def _build(self, key: str) -> Any:
         """The chosen class with its arguments, which are plain values: parsing has checked both."""
         module, _, name = self.config[key].class_path.rpartition(".")
-        arguments = self.config[key].get("init_args") or _namespace()
+        arguments = self.config[key].get("init_args") or namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
 
     def _said(self, key: str) -> Any:
@@ -177,17 +186,23 @@ class ZooCLI(LightningCLI):
 
     def _resolve_recipe(self) -> None:
         """The recipe by name, changed by what the user said, here or through the trainer's and the data's options."""
-        said = self.said.get("recipe") or _namespace()
+        said = self.said.get("recipe") or namespace()
         self.recipe_name = said.get("name") or "default"
         base = model_info(self.model_name).recipe(self.recipe_name) if self.model_name in MODELS else Recipe()
-        changes = {key: value for key, value in vars(said).items() if key != "name" and value is not None}
+        # Another recipe by name starts afresh: of the fields, only those typed with it count, not those of a file.
+        counts = self._typed if self._typed("recipe.name") else lambda option: True
+        changes = {
+            key: value
+            for key, value in vars(said).items()
+            if key != "name" and value is not None and counts(f"recipe.{key}")
+        }
         for field, key in (
             ("batch_size", "data.init_args.batch_size"),
             ("epochs", "trainer.max_epochs"),
             ("gradient_clip", "trainer.gradient_clip_val"),
         ):
             value, option = self._said(key), key.replace("init_args.", "")
-            if value is None or value == -1:
+            if value is None or value == -1 or not counts(option):
                 continue
             if changes.get(field, value) != value and self._typed(f"recipe.{field}") == self._typed(option):
                 raise UserError(f"recipe.{field} is {changes[field]} and {option} is {value}: say one of them")
@@ -196,11 +211,11 @@ class ZooCLI(LightningCLI):
         self.recipe: Recipe = base.replace(**changes)
         self.datamodule.batch_size = self.recipe.batch_size
         trainer = self.config_init.trainer
-        runs_by_steps = self._said("trainer.max_steps") not in (None, -1) and "epochs" not in changes
-        if trainer.max_epochs != -1 and not runs_by_steps:
+        self.ends_by_steps = self._said("trainer.max_steps") not in (None, -1) and "epochs" not in changes
+        if trainer.max_epochs != -1 and not self.ends_by_steps:
             trainer.max_epochs = self.recipe.epochs
         trainer.gradient_clip_val = None  # the recipe has it now, and clips
-        if self.recipe.schedule != "constant" and trainer.max_epochs == -1 and not runs_by_steps:
+        if self.recipe.schedule != "constant" and trainer.max_epochs == -1 and not self.ends_by_steps:
             raise UserError(f"trainer.max_epochs is -1, but the {self.recipe.schedule} schedule needs an end: set it")
 
     def _check_precision(self) -> None:
@@ -211,12 +226,18 @@ class ZooCLI(LightningCLI):
         if on_cpu and precision in ("16", "16-mixed", "16-true"):
             raise UserError(f"trainer.precision is {precision}, which needs a GPU: on a CPU use bf16-mixed or 32-true")
 
+    def _check_strategy(self) -> None:
+        """Processes that are forked or spawned keep to themselves what they trained; ddp starts the command again."""
+        strategy = str(self.config_init.trainer.strategy)
+        if strategy.endswith(("_spawn", "_fork", "_notebook")):
+            raise UserError(f"trainer.strategy is {strategy}, which is for notebooks: use ddp")
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer as configured, with atomic checkpoints and our progress bar; `kwargs` win."""
         settings = {**self.config_init.trainer, **kwargs}
-        settings["callbacks"] = list(settings.get("callbacks") or [])
-        settings["plugins"] = [*_as_list(settings.get("plugins")), AtomicCheckpointIO()]
-        if settings.get("enable_progress_bar") is not False:
+        settings["callbacks"] = as_list(settings.get("callbacks"))
+        settings["plugins"] = [*as_list(settings.get("plugins")), AtomicCheckpointIO()]
+        if settings.get("enable_progress_bar") is not False and not settings.get("barebones"):
             settings["callbacks"].append(RunProgress())
         if self.verb != "fit":
             settings["logger"] = settings.get("logger") or False
@@ -239,11 +260,13 @@ def add_recipe(parser: LightningArgumentParser) -> None:
         parser.add_argument(f"--recipe.{field.name}", type=kind | None, default=None, help=documented[field.name])
 
 
-def _namespace(**values: Any) -> Namespace:
+def namespace(**values: Any) -> Namespace:
+    """A configuration with these parts."""
     return Namespace(**values)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Options that take one thing or several, as a list."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 

@@ -12,7 +12,7 @@ from zoo.checkpoint import load, load_weights, read_checkpoint
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
-from zoo.cli.report import accuracy
+from zoo.cli.report import accuracy, evaluated
 from zoo.datamodules.images import ImageFiles, collect_images
 
 
@@ -29,15 +29,22 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         load_weights(cli.model, checkpoint, path)
         preprocessing = checkpoint["zoo"]["data"].get("preprocessing")
         if preprocessing:
+            size, typed = preprocessing["image_size"], _option(arguments, "--data.image_size")
+            if typed is not None and typed != str(size):
+                raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
             cli.datamodule.use_preprocessing(preprocessing)
         cli.datamodule.prepare_data()
         cli.datamodule.setup(verb)
     run = cli.trainer.test if verb == "test" else cli.trainer.validate
-    metrics = run(cli.model, datamodule=cli.datamodule, verbose=False)[0]
+    results = run(cli.model, datamodule=cli.datamodule, verbose=False)
+    if not results:
+        raise UserError(f"nothing to {verb}: the trainer is limited to no batches")
+    metrics = results[0]
     if cli.trainer.is_global_zero:
         split = "test" if verb == "test" else "val"
-        share, count = metrics[f"{split}/acc"], cli.datamodule.sizes[split]
-        print(f"{cli.model_name} on {cli.datamodule.spec.name}, {count:,} {split} images")
+        share, count = metrics[f"{split}/acc"], evaluated(cli, split)
+        images = f"{count:,} {split} images" if count else f"some {split} images"
+        print(f"{cli.model_name} on {cli.datamodule.spec.name}, {images}")
         print(f"{split}/acc  {share!r}   {accuracy(share, count)}")
         print(f"{split}/loss {metrics[f'{split}/loss']!r}")
     return 0
@@ -69,7 +76,9 @@ def _text(value: Any) -> str:
 def predict(arguments: list[str]) -> int:
     """Classify images: a table on the screen, and a CSV file if asked for."""
     options, words = front.split_images(arguments)
-    cli = ZooCLI("predict", options)
+    cli = ZooCLI("predict", ["--trainer.devices=1", *options])  # each device would have a part of the table
+    if cli.trainer.world_size > 1:
+        raise UserError(f"predict runs on one device, not {cli.trainer.world_size}: leave --trainer.devices out")
     path, output = cli.config.ckpt_path, cli.config.output
     if path is None or not words:
         raise UserError("usage: zoo predict --ckpt_path runs/.../checkpoints/best.ckpt IMAGES or folders...")
@@ -82,7 +91,8 @@ def predict(arguments: list[str]) -> int:
         files = collect_images(words)
         data = ImageFiles(files, model.preprocessing, cli.config.batch_size)
         batches = cli.trainer.predict(model, datamodule=data) or []
-    names = model.class_names or [str(k) for k in range(model.num_classes)]
+    # A model can have more outputs than its data has classes: those have numbers.
+    names = [*model.class_names, *(str(k) for k in range(len(model.class_names), model.num_classes))]
     rows = []
     for probabilities, indices in batches:
         best = probabilities.topk(min(cli.config.top_k, len(names)), dim=1)

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from zoo._version import __version__
 from zoo.cli.errors import UserError, user_errors
@@ -30,8 +32,8 @@ def make_run_folder(wanted: str | None, default: Path) -> Path:
     Raises:
         UserError: If it holds a run already, or cannot be created or written to.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
-        return Path(os.environ[RUN_DIR_VARIABLE])
+    if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process writes
+        return Path(os.environ.get(RUN_DIR_VARIABLE, default))
     with user_errors(OSError):
         folder = Path(wanted) if wanted else None
         if folder is None:
@@ -76,7 +78,7 @@ def environment() -> dict[str, Any]:
     versions = {"zoo": __version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "command": " ".join(["zoo", *sys.argv[1:]]),
+        "command": shlex.join(["zoo", *sys.argv[1:]]),
         "versions": versions,
         "hardware": {
             "processor": _processor(),

@@ -57,8 +57,9 @@ def _expand(args: list[str]) -> list[str]:
     words = []
     for position, word in enumerate(args):
         following = args[position + 1] if position + 1 < len(args) else "--"
-        if word in ("--no-test", "--no_test", "--resume") and following not in ("true", "false"):
-            words += [word.replace("no-test", "no_test"), "true"]
+        word = word.replace("--no-test", "--no_test", 1)
+        if word in ("--no_test", "--resume") and following.lower() not in ("true", "false"):
+            words += [word, "true"]
         elif word == "--recipe":
             words.append("--recipe.name")
         elif word.startswith("--recipe="):
@@ -80,7 +81,7 @@ def _pairs(args: list[str]) -> list[Pair]:
             pairs.append((option, value))
         else:
             value = next(words, "")
-            if not value:
+            if not value or value.startswith("--"):
                 raise UserError(f"option {word} needs a value")
             pairs.append((word, value))
     return pairs

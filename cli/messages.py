@@ -1,6 +1,7 @@
 """jsonargparse explains a wrong value in up to twenty lines; here is what is left of them."""
 
 import re
+from collections.abc import Sequence
 
 from zoo.registry import closest, nearest
 
@@ -17,7 +18,7 @@ def shorten(message: str, arguments: list[str], options: list[str]) -> str:
     if match := re.match(r"unrecognized arguments: (\S+)", text):
         return unknown_option(match.group(1).partition("=")[0], options)
     if match := re.search(r"(?:Option|[Kk]ey) '([\w.]+)' is not (?:accepted|expected)", text):
-        return unknown_option(_full_name(match.group(1), arguments), options)
+        return unknown_option(_full_name(match.group(1), arguments), options, arguments)
     if match := re.search(r"File does not exist: (.+)$", text):
         return f"no configuration file at {match.group(1)}"
     if match := re.search(r"Importing '([\w.]+)' is not allowed", text):
@@ -31,8 +32,12 @@ def shorten(message: str, arguments: list[str], options: list[str]) -> str:
     return text if len(text) < 300 else text[:300].rsplit(" ", 1)[0] + " ..."
 
 
-def unknown_option(name: str, options: list[str]) -> str:
-    """The message for an option that nobody knows."""
+def unknown_option(name: str, options: list[str], arguments: Sequence[str] = ()) -> str:
+    """The message for an option that nobody knows, or that the chosen model or data set does not have."""
+    if name in options:
+        owner = f"{name.partition('.')[0]}="
+        chosen = [word.rpartition(".")[2] for word in arguments if word.startswith(owner)]
+        return f"{chosen[-1] if chosen else 'the chosen class'} has no option {name}"
     if not name.startswith("-"):
         return f"unexpected argument '{name}'"
     close = closest(name, options)

@@ -80,6 +80,9 @@ class Parser(LightningArgumentParser):
     def short_help(self) -> str:
         """The help text of this verb."""
         actions = {a.dest: a for a in self._actions if a.option_strings}
+        if "trainer.devices" not in actions:  # the help of one class, --model.help NAME
+            options = [line for action in actions.values() if action.dest != "help" for line in _option_lines(action)]
+            return "\n".join([f"{self.description}:", *options])
         listed: set[str] = set()
         lines = [f"usage: {self.prog} [options]", "", self.description or ""]
         for title, common in COMMON.items():

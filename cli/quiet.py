@@ -15,6 +15,7 @@ HARMLESS = (
     r".*GPU available but not used.*",  # the user said so
 )
 LOGGERS = (  # "Seed set to 0", tips about other products: the run says what it does itself
+    "lightning.fabric.utilities.distributed",
     "lightning.fabric.utilities.seed",
     "lightning.fabric.utilities.rank_zero",
     "lightning.pytorch.utilities.rank_zero",

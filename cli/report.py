@@ -1,8 +1,10 @@
 """What `zoo fit` says and writes about a run: the first lines, config.yaml, run.json, curves.png, the last lines."""
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli.app import ZooCLI
 from zoo.cli.folder import environment, write_json, write_text
 from zoo.cli.metrics_log import plot_curves
 from zoo.cli.progress import readable_time
@@ -21,7 +23,9 @@ def announce(cli: "FitCLI") -> None:
     for notice in cli.notices:
         print(f"note: {notice}")
     epochs = cli.trainer.max_epochs
-    length = plural(epochs, "epoch") if epochs and epochs > 0 else plural(cli.trainer.max_steps, "step")
+    length = plural(epochs, "epoch") if epochs and epochs > 0 else "epochs without end"
+    if cli.trainer.max_steps > 0:
+        length = f"at most {plural(cli.trainer.max_steps, 'step')}"
     print(
         f"recipe {cli.recipe_name}: {recipe.optimizer}, rate {recipe.lr:g} ({recipe.schedule}), "
         f"batch {recipe.batch_size}, {length}, seed {cli.config.seed_everything}"
@@ -33,8 +37,11 @@ def save_config(cli: "FitCLI") -> None:
     """Write config.yaml: every setting as resolved, so that `--config` repeats the run whatever defaults become."""
     config = cli.config.clone()
     config.resume, config.run_dir, config.ckpt_path = False, None, None
+    for name in ("num_classes", "in_channels", "image_size"):  # what follows from the data is found again
+        if cli.said.get(f"model.init_args.{name}") is None:
+            config.model.init_args.pop(name)
     for name, value in cli.recipe.as_dict().items():
-        if name != "source":
+        if name != "source" and not (name == "epochs" and cli.ends_by_steps):
             config[f"recipe.{name}"] = value
     config.recipe.name = cli.recipe_name
     config.pop("config", None)
@@ -59,8 +66,13 @@ def start_record(cli: "FitCLI") -> dict[str, Any]:
         "devices": cli.trainer.num_devices * cli.trainer.num_nodes,
         **environment(),
     }
+    path = cli.folder / "run.json"
+    if cli.config.resume and path.is_file():
+        before = json.loads(path.read_text())
+        part = {key: before.get(key) for key in ("command", "started", "status", "seconds", "steps")}
+        record["earlier"] = [*before.get("earlier", []), part]
     if cli.trainer.is_global_zero:
-        write_json(cli.folder / "run.json", record)
+        write_json(path, record)
     return record
 
 
@@ -85,7 +97,7 @@ def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
     """The last lines of a run: what was reached, in what time, where it is, what to type next."""
     metrics, model = record["metrics"], cli.model
     if "test/acc" in metrics:
-        count = cli.datamodule.sizes["test"]
+        count = evaluated(cli, "test")
         reached = f"test accuracy {accuracy(metrics['test/acc'], count)}, loss {metrics['test/loss']:.4f}"
     elif "best_val_acc" in record:
         reached = f"validation accuracy {100 * record['best_val_acc']:.2f} %"
@@ -103,9 +115,15 @@ def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def accuracy(share: float, count: int) -> str:
+def evaluated(cli: ZooCLI, split: str) -> int | None:
+    """How many images the evaluation counted: all of the split, or unknown if the user limited the batches."""
+    return cli.datamodule.sizes[split] if getattr(cli.trainer, f"limit_{split}_batches") == 1.0 else None
+
+
+def accuracy(share: float, count: int | None) -> str:
     """`97.22 % (350 of 360)`."""
-    return f"{100 * share:.2f} % ({round(share * count):,} of {count:,})"
+    counted = f"{round(share * count):,} of {count:,}" if count else "of the batches asked for"
+    return f"{100 * share:.2f} % ({counted})"
 
 
 def plural(number: int, noun: str) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
 
 from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.classifier import DivergedError
 from zoo.cli import front
-from zoo.cli.app import ZooCLI
+from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
 from zoo.cli.errors import UserError
 from zoo.cli.folder import make_run_folder
@@ -19,6 +20,8 @@ from zoo.cli.metrics_log import Events, MetricsCSV
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
 
 DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
+FIXED_ON_RESUME = ("optimizer", "lr", "momentum", "weight_decay", "decay_all", "layer_decay")
+"""Part of the optimiser's state: the checkpoint's values would silently win."""
 
 
 class FitCLI(ZooCLI):
@@ -31,16 +34,13 @@ class FitCLI(ZooCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
         self._load_data()
-        trial = super().instantiate_trainer(logger=False, enable_checkpointing=False)  # says what is wrong with it now
-        if self.recipe.batch_size % trial.world_size:
-            devices = f"the {trial.world_size} devices share it equally"
-            raise UserError(f"recipe.batch_size is {self.recipe.batch_size}: {devices}, so it must be a multiple")
-        self._choose_folder()
         settings = self.config_init.trainer
-        callbacks, logger = list(settings.callbacks or []), settings.logger
-        if not settings.fast_dev_run and settings.enable_checkpointing is not False:
+        self._check_batches()
+        self._choose_folder()
+        callbacks, logger = as_list(settings.callbacks), settings.logger
+        if not (settings.fast_dev_run or settings.barebones or settings.enable_checkpointing is False):
             callbacks += self._checkpoints()
-        if logger in (None, True):
+        if logger in (None, True) and not settings.barebones:
             logger = [MetricsCSV(self.folder, self._resume_step()), Events(self.folder, name="", version="")]
         return super().instantiate_trainer(
             callbacks=callbacks, logger=logger, default_root_dir=str(self.folder), **kwargs
@@ -50,6 +50,19 @@ class FitCLI(ZooCLI):
         """Read the data now, so that what is wrong with it is said before anything is written."""
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
+
+    def _check_batches(self) -> None:
+        """Build a trainer for trial, which finds what is wrong with the settings, and count its devices."""
+        settings, batch_size = self.config_init.trainer, self.recipe.batch_size
+        self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer.clone()))
+        devices = super().instantiate_trainer(logger=False).world_size
+        self.config_init = namespace(trainer=settings)
+        if batch_size % devices:
+            raise UserError(f"recipe.batch_size is {batch_size}: it must be a multiple of the {devices} devices")
+        if batch_size == devices and any(isinstance(layer, nn.BatchNorm1d) for layer in self.model.modules()):
+            raise UserError(f"recipe.batch_size is {batch_size}: batch normalisation needs two images on each device")
+        if settings.limit_train_batches == 0:
+            raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
 
     def _choose_folder(self) -> None:
         if self.config.resume and self.config.ckpt_path:
@@ -64,17 +77,18 @@ class FitCLI(ZooCLI):
         elif self.config.ckpt_path:
             self.resume_from = Path(self.config.ckpt_path)
         if self.resume_from is not None:
-            self.checkpoint = read_checkpoint(self.resume_from)
+            self.checkpoint = read_checkpoint(self.resume_from, must_be_registered=False)
             load_weights(self.model, self.checkpoint, self.resume_from)
             if "optimizer_states" not in self.checkpoint:
                 raise UserError(f"'{self.resume_from}' holds weights only: training cannot go on from it")
             before = self.checkpoint["zoo"]["recipe"]
-            for name in ("optimizer", "decay_all", "layer_decay"):  # they shape the optimiser's state
+            for name in FIXED_ON_RESUME:
                 now = getattr(self.recipe, name)
                 if before[name] != now:
-                    raise UserError(f"recipe.{name} was {before[name]} and is {now}: a run cannot go on with another")
+                    raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
         if not self.config.resume:
-            default = Path("runs") / f"{self.model_name}-{self.datamodule.spec.name}"
+            place = Path(self.config_init.trainer.default_root_dir or "") / "runs"
+            default = place / f"{self.model_name}-{self.datamodule.spec.name}"
             self.folder = make_run_folder(self.config.run_dir, default)
 
     def _resume_step(self) -> int | None:
@@ -88,7 +102,8 @@ class FitCLI(ZooCLI):
         if self.config_init.trainer.limit_val_batches == 0:
             return [last]
         images = self.datamodule.sizes["val"]
-        self.best = BestCheckpoint(images, filename="best", save_weights_only=True, **same)
+        # With a moving average, Lightning puts it in place of the weights only when it saves a whole checkpoint.
+        self.best = BestCheckpoint(images, filename="best", save_weights_only=not self.recipe.ema, **same)
         return [self.best, last]
 
 
@@ -103,6 +118,9 @@ def fit(arguments: list[str]) -> int:
     started = time.monotonic()
     try:
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
+        record["seconds_training"] = round(time.monotonic() - started, 2)
+        if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
+            test_best(cli)
     except DivergedError as error:
         finish_record(cli, record, "diverged", started)
         if trainer.is_global_zero:
@@ -113,9 +131,6 @@ def fit(arguments: list[str]) -> int:
         if trainer.is_global_zero:
             print(f"interrupted. To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume")
         return TERMINATED_STATUS if isinstance(end, SIGTERMException) else INTERRUPTED_STATUS
-    record["seconds_training"] = round(time.monotonic() - started, 2)
-    if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
-        test_best(cli)
     finish_record(cli, record, "finished", started)
     if trainer.is_global_zero:
         print(summary(cli, record))
@@ -125,5 +140,6 @@ def fit(arguments: list[str]) -> int:
 def test_best(cli: FitCLI) -> None:
     """Evaluate the best epoch, or without a validation split the last one, on the test set."""
     if cli.best is not None and cli.best.best_model_path:
-        load_weights(cli.model, read_checkpoint(cli.best.best_model_path), cli.best.best_model_path)
+        path = cli.best.best_model_path
+        load_weights(cli.model, read_checkpoint(path, must_be_registered=False), path)
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)

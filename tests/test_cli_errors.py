@@ -23,6 +23,29 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown trainer flag": ((*MLP, "--trainer.max_epoch", "3"), "Did you mean --trainer.max_epochs?"),
     "unknown recipe flag": ((*MLP, "--recipe.rl", "1"), "unknown option --recipe.rl. Did you mean --recipe.lr?"),
     "unknown flag": ((*MLP, "--frobnicate", "1"), "unknown option --frobnicate"),
+    "option of another model": (
+        ("fit", "--model", "lenet5", "--model.hidden", "[3]"),
+        "lenet5 has no option --model.hidden",
+    ),
+    "option of another data set": ((*MLP, "--data.root", "x"), "digits has no option --data.root"),
+    "value that is an option": (("fit", "--recipe.lr", "--model", "mlp"), "option --recipe.lr needs a value"),
+    "seed below zero": ((*MLP, "--seed_everything", "-1"), "-1"),
+    "strategy for notebooks": ((*MLP, "--trainer.strategy", "ddp_fork"), "is for notebooks: use ddp"),
+    "no batches": ((*MLP, "--trainer.limit_train_batches", "0"), "there is nothing to train on"),
+    "batch normalisation of one image": (
+        (*MLP, "--model.norm", "batch", "--recipe.batch_size", "1"),
+        "batch normalisation needs two images",
+    ),
+    "test no batches": (("test", "--ckpt_path", "{good}", "--trainer.limit_test_batches", "0"), "nothing to test"),
+    "test at another size": (
+        ("test", "--ckpt_path", "{good}", "--data.image_size", "16"),
+        "was trained on images of 8",
+    ),
+    "predict on two devices": (
+        ("predict", "--ckpt_path", "{good}", "--trainer.accelerator", "cpu", "--trainer.devices", "2", "{text}"),
+        "predict runs on one device, not 2",
+    ),
+    "checkpoint is noise": (("test", "--ckpt_path", "{noise}"), "is not a checkpoint"),
     "stray word": ((*MLP, "vgg16"), "unexpected argument 'vgg16'"),
     "flag without a value": ((*MLP, "--recipe.lr"), "option --recipe.lr needs a value"),
     "value of a choice": ((*MLP, "--model.norm", "bacth"), "--model.norm is 'bacth'. Did you mean 'batch'?"),
@@ -62,7 +85,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "batch that two devices cannot share": (
         (*MLP, "--recipe.batch_size", "33", "--trainer.devices", "2", "--trainer.accelerator", "cpu"),
-        "recipe.batch_size is 33: the 2 devices share it equally",
+        "recipe.batch_size is 33: it must be a multiple of the 2 devices",
     ),
     "run folder in use": ((*MLP, "--run_dir", "{run}"), "holds a run already"),
     "no write permission": ((*MLP, "--run_dir", "{forbidden}/run"), "{forbidden}"),
@@ -83,7 +106,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         "does not fit mlp as asked for",
     ),
     "resume from weights": ((*MLP, "--ckpt_path", "{good}"), "holds weights only"),
-    "data with other classes": (("test", "--ckpt_path", "{twelve}"), "model.num_classes is 5, but 'digits' has 10"),
+    "data with other classes": (("test", "--ckpt_path", "{five}"), "model.num_classes is 5, but 'digits' has 10"),
     "predict without images": (("predict", "--ckpt_path", "{good}"), "usage: zoo predict"),
     "predict a missing image": (("predict", "--ckpt_path", "{good}", "none.png"), "none.png"),
     "predict a text file": (("predict", "--ckpt_path", "{good}", "{text}"), "{text}"),
@@ -118,11 +141,13 @@ def _checkpoint(folder: Path, num_classes: int) -> bytes:
 
     model = zoo.create_model("mlp", image_size=8, num_classes=num_classes)
     data = Digits()
-    model.preprocessing, model.class_names = data.describe()["preprocessing"], data.class_names
+    model.data, model.preprocessing, model.class_names = (
+        data.describe(),
+        data.describe()["preprocessing"],
+        data.class_names,
+    )
     trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     trainer.strategy.connect(model)
-    model.trainer = trainer
-    trainer.datamodule = data  # type: ignore[attr-defined]
     path = folder / "model.ckpt"
     trainer.save_checkpoint(path, weights_only=True)
     return path.read_bytes()
@@ -132,17 +157,19 @@ def _checkpoint(folder: Path, num_classes: int) -> bytes:
 def places(tmp_path: Path, mnist_root: Path, good_checkpoint: bytes) -> dict[str, Path]:
     """The files and folders that the cases name."""
     found = {
-        name: tmp_path / name for name in ("empty", "run", "text", "truncated", "foreign", "hostile", "good", "twelve")
+        name: tmp_path / name
+        for name in ("empty", "run", "text", "truncated", "foreign", "hostile", "good", "five", "noise")
     }
     for name in ("empty", "run"):
         found[name].mkdir()
     (found["run"] / "config.yaml").touch()
+    found["noise"].write_bytes(b". hello world")  # unpickling this raises an IndexError
     found["text"].write_text("not a checkpoint")
     found["good"].write_bytes(good_checkpoint)
     found["truncated"].write_bytes(good_checkpoint[: len(good_checkpoint) // 2])
     torch.save({"state_dict": {}}, found["foreign"])
     found["hostile"].write_bytes(pickle.dumps(Hostile(tmp_path / "marker")))
-    found["twelve"].write_bytes(_checkpoint(found["run"], num_classes=5))
+    found["five"].write_bytes(_checkpoint(found["run"], num_classes=5))
     found["corrupt"] = mnist_root
     images = mnist_root / "MNIST/raw/train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-100])

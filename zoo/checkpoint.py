@@ -1,7 +1,6 @@
 """Reading checkpoints without running code, and writing them so that a crash leaves the previous one intact."""
 
 import os
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ def load(path: str | os.PathLike[str]) -> ImageClassifier:
     facts = checkpoint["zoo"]
     model = create_model(facts["name"], recipe=Recipe(**facts["recipe"]), **facts["args"])
     load_weights(model, checkpoint, path)
+    model.data = facts["data"]
     model.preprocessing = facts["data"].get("preprocessing", {})
     model.class_names = facts["data"].get("class_names", [])
     return model.eval()
@@ -57,8 +57,12 @@ def load_weights(model: ImageClassifier, checkpoint: dict[str, Any], path: str |
     model.load_state_dict(theirs)
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str], *, must_be_registered: bool = True) -> dict[str, Any]:
     """A checkpoint of this package as a dictionary of tensors and plain values.
+
+    Args:
+        path: A local file.
+        must_be_registered: Whether the model in it has to be one that `create_model` can build.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -69,15 +73,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at '{path}'")
     try:
-        with warnings.catch_warnings():
+        with Path(path).open("rb") as file, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # a foreign file: it is refused just below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # reading a damaged file raises whatever the damage leads to
         raise ValueError(f"'{path}' is not a checkpoint, is truncated, or holds more than tensors") from error
     if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get("zoo")) or "state_dict" not in checkpoint:
         raise ValueError(f"'{path}' is not a checkpoint of this package: it does not say which model it holds")
     name = checkpoint["zoo"]["name"]
-    if name not in MODELS:
+    if must_be_registered and name not in MODELS:
         raise ValueError(f"'{path}' holds the model '{name}', which is not registered.{nearest(str(name), MODELS)}")
     return checkpoint
 

@@ -41,6 +41,7 @@ class ImageClassifier(L.LightningModule):
 
     Attributes:
         recipe: How the model is trained; replace it before `Trainer.fit`.
+        data: Name and arguments of the data module that the model was trained on; empty until then.
         preprocessing: What turned images into tensors in training; empty until a data module has said so.
         class_names: Names of the classes; empty until a data module has said so.
     """
@@ -54,6 +55,7 @@ class ImageClassifier(L.LightningModule):
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         info = MODELS.get(type(self).__name__)
         self.recipe = info.recipe() if info else Recipe()
+        self.data: dict[str, Any] = {}
         self.preprocessing: dict[str, Any] = {}
         self.class_names: list[str] = []
         self._seed = 0
@@ -117,6 +119,12 @@ class ImageClassifier(L.LightningModule):
 
     # Training
 
+    def setup(self, stage: str) -> None:
+        """Remember how the data module prepares images and what it calls the classes."""
+        if describe := getattr(getattr(self.trainer, "datamodule", None), "describe", None):
+            self.data = describe()
+            self.preprocessing, self.class_names = self.data["preprocessing"], self.data["class_names"]
+
     def on_fit_start(self) -> None:
         """Take the run's seed: all randomness of a step is a function of (seed, epoch, step, rank)."""
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
@@ -131,10 +139,11 @@ class ImageClassifier(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch of images and labels `(N,)`."""
-        images, labels = self._cast(batch)
+        images, labels = batch
         targets = labels
         if self.recipe.mixup or self.recipe.cutmix:
             images, targets = self._mix(images, labels)
+        images, targets = self._cast((images, targets))
         logits = self(images)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
@@ -182,7 +191,7 @@ class ImageClassifier(L.LightningModule):
     def _cast(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Images in the precision of the weights: they are normalised after Lightning has converted the batch."""
         images, rest = batch
-        return images.to(self.dtype), rest
+        return images.to(self.dtype), rest.to(self.dtype) if rest.is_floating_point() else rest
 
     def _update(self, metrics: MetricCollection, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         metrics["loss"].update(loss.float(), weight=len(labels))
@@ -193,7 +202,7 @@ class ImageClassifier(L.LightningModule):
         """The recipe's optimiser and schedule."""
         optimizer = make_optimizer(self, self.stages(), self.recipe)
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        total_steps = self.trainer.estimated_stepping_batches
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_factor(self.recipe, step, total_steps, steps_per_epoch)
@@ -222,14 +231,12 @@ class ImageClassifier(L.LightningModule):
 
     def description(self) -> dict[str, Any]:
         """Name, arguments, recipe and data of this model, as plain values."""
-        describe = getattr(getattr(self._trainer, "datamodule", None), "describe", None)
-        data = describe() if describe else {"preprocessing": self.preprocessing, "class_names": self.class_names}
         return {
             "name": type(self).__name__,
             "version": __version__,
             "args": _plain(self.hparams),
             "recipe": self.recipe.as_dict(),
-            "data": data,
+            "data": {**self.data, "preprocessing": self.preprocessing, "class_names": self.class_names},
         }
 
 

@@ -33,7 +33,7 @@ register_model(
         summary="the modern form: ReLU, max-pooling, dense C3, softmax",
         image_size=32,
         deviations=(
-            Deviation("ReLU", "trains faster; the paper uses 1.7159 tanh(2x/3)", "--model.activation tanh (unscaled)"),
+            Deviation("ReLU", "trains faster; the paper uses 1.7159 tanh(2x/3); --model.activation tanh is close"),
             Deviation("max-pooling", "the paper sub-samples with a trained coefficient and bias per map"),
             Deviation("C3 sees all six maps of S2", "the paper's partial table saved connections"),
             Deviation("linear output, softmax, cross-entropy", "the paper has RBF units and a MAP-like loss"),

@@ -38,12 +38,20 @@ AS_PUBLISHED = Recipe(
     epochs=74,
     source="Simonyan & Zisserman 2015, section 3.1; the moments of the rate's three steps are ours",
 )
-DEVIATIONS = (
-    Deviation(
-        what="initialisation is He's normal",
-        why="the paper starts the deeper networks from a trained configuration A",
-        flag="--model.init paper",
+INITIALISATION = "initialisation is He's normal"
+FROM_SCRATCH = Deviation(
+    what=INITIALISATION,
+    why="it keeps the variance at every depth; the paper draws from a normal with variance 0.01",
+    flag="--model.init paper",
+)
+FROM_A = Deviation(
+    what=INITIALISATION,
+    why=(
+        "the paper copies the first four and the last three layers from a trained configuration A; it adds that "
+        "Glorot's initialisation (--model.init xavier) does without"
     ),
+)
+DEVIATIONS = (
     Deviation(
         what="the first fully connected layer has 512 x (image_size // 32)^2 inputs",
         why="small images; the paper's 7 x 7 at 224 px",
@@ -71,7 +79,7 @@ def _register(name: str, config: str, layers: int, parameters: int, errors: tupl
             preset={"config": config},
             summary=f"configuration {config}: {layers} weight layers of 3x3 convolutions and three fully connected",
             image_size=32,
-            deviations=DEVIATIONS,
+            deviations=(FROM_SCRATCH if config == "A" else FROM_A, *DEVIATIONS),
             published=(
                 PublishedResult("ImageNet top-1 error", errors[0], "%", TABLE_3),
                 PublishedResult("ImageNet top-5 error", errors[1], "%", TABLE_3),
