@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from zoo.registry import closest, nearest
+from zoo.datamodules.registry import DATASETS
+from zoo.registry import MODELS, closest, nearest
 
 
 def shorten(message: str, arguments: list[str], options: list[str]) -> str:
@@ -19,6 +20,10 @@ def shorten(message: str, arguments: list[str], options: list[str]) -> str:
         return unknown_option(match.group(1).partition("=")[0], options)
     if match := re.search(r"(?:Option|[Kk]ey) '([\w.]+)' is not (?:accepted|expected)", text):
         return unknown_option(_full_name(match.group(1), arguments), options, arguments)
+    if match := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text):
+        return unknown_option(f"--{match.group(1)}.{match.group(2)}", options)
+    if match := re.search(r"Expected a dot import path string: (\w+)", text):
+        return f"unknown name '{match.group(1)}'.{nearest(match.group(1), [*MODELS, *DATASETS])}"
     if match := re.search(r"File does not exist: (.+)$", text):
         return f"no configuration file at {match.group(1)}"
     if match := re.search(r"Importing '([\w.]+)' is not allowed", text):
@@ -40,7 +45,9 @@ def unknown_option(name: str, options: list[str], arguments: Sequence[str] = ())
         return f"{chosen[-1] if chosen else 'the chosen class'} has no option {name}"
     if not name.startswith("-"):
         return f"unexpected argument '{name}'"
-    close = closest(name, options)
+    # From a file comes the last part only: look for the nearest last part.
+    ends = {option if "." in name else option.rpartition(".")[2]: option for option in options}
+    close = ends.get(closest(name if "." in name else name.removeprefix("--"), ends) or "")
     hint = f" Did you mean {close}?" if close else " --help lists the options."
     return f"unknown option {name}.{hint}"
 

@@ -12,6 +12,7 @@ HARMLESS = (
     r".*exists and is not empty.*",  # the run folder is ours
     r".*Using `DistributedSampler` with the dataloaders.*",  # ours counts every sample once
     r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # GradScaler may skip the first step
+    r".*Trainer\(barebones=True\).*",  # the user said so
     r".*GPU available but not used.*",  # the user said so
 )
 LOGGERS = (  # "Seed set to 0", tips about other products: the run says what it does itself

@@ -1,6 +1,11 @@
 """What the tests share: the command in this process, the command as a user starts it, small data on disk."""
 
 import os
+
+# Many small networks: a second thread costs more than it gives. Set before torch is imported, and for the commands that
+# tests start, because the number of threads changes the last bits of a sum.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import struct
 import subprocess
 import sys

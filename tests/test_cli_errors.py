@@ -72,6 +72,13 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown strategy": ((*MLP, "--trainer.strategy", "dpd"), "dpd"),
     "endless run": ((*MLP, "--trainer.max_epochs", "-1"), "needs an end"),
     "no configuration file": (("fit", "--config", "none.yaml"), "no configuration file at"),
+    "unknown model in a file": (("fit", "--config", "{yaml_model}"), "unknown name 'vgg61'. Did you mean 'vgg16'?"),
+    "unknown option in a file": (
+        ("fit", "--config", "{yaml_option}"),
+        "unknown option --nrom. Did you mean --model.norm?",
+    ),
+    "unknown trainer option in a file": (("fit", "--config", "{yaml_trainer}"), "Did you mean --trainer.max_epochs?"),
+    "a file that is no YAML": (("fit", "--config", "{yaml_broken}"), "Problems parsing config"),
     "a class from anywhere": (("fit", "--model", "os.system"), "'os.system' is not allowed"),
     "missing root": ((*MLP, "--data", "mnist", "--data.root", "nowhere"), "nowhere"),
     "no root": ((*MLP, "--data", "mnist"), "--data.root"),
@@ -114,6 +121,14 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "predict top 0": (("predict", "--ckpt_path", "{good}", "--top_k", "0", "{text}"), "top_k is 0"),
     "list nothing": (("list", "zzz*"), "no model matches 'zzz*'"),
     "info about nothing": (("info", "vgg61"), "Did you mean 'vgg16'?"),
+}
+
+
+YAML = {
+    "model": "model: {class_path: vgg61}",
+    "option": "model: {class_path: mlp, init_args: {nrom: batch}}",
+    "trainer": "model: mlp\ntrainer: {max_epoch: 3}",
+    "broken": "model: [1",
 }
 
 
@@ -163,6 +178,9 @@ def places(tmp_path: Path, mnist_root: Path, good_checkpoint: bytes) -> dict[str
     for name in ("empty", "run"):
         found[name].mkdir()
     (found["run"] / "config.yaml").touch()
+    for name, text in YAML.items():
+        found[f"yaml_{name}"] = tmp_path / f"{name}.yaml"
+        found[f"yaml_{name}"].write_text(text)
     found["noise"].write_bytes(b". hello world")  # unpickling this raises an IndexError
     found["text"].write_text("not a checkpoint")
     found["good"].write_bytes(good_checkpoint)

@@ -147,13 +147,15 @@ def test_precisions(precision: str, zoo_main: Zoo, tmp_path: Path) -> None:
 
 def test_two_processes_count_every_test_image_once(zoo_command: Zoo, tmp_path: Path) -> None:
     two = ("--trainer.accelerator", "cpu", "--trainer.devices", 2, "--trainer.strategy", "ddp")
-    outcome = zoo_command(*FAST, *two)
+    uneven = ("--data", "fake", "--data.num_samples", 1005)  # 201 test images: padding to equal shares would count 202
+    outcome = zoo_command(*FAST, *two, *uneven)
     assert outcome.status == 0, outcome.err
     alone = zoo_command("test", "--ckpt_path", "run/checkpoints/best.ckpt")
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert f"test/acc  {record['metrics']['test/acc']!r}" in alone.out
     assert record["devices"] == 2
-    assert outcome.out.count("lenet5 on digits: test accuracy") == 1, "one process speaks"
+    assert record["images"]["test"] == 201
+    assert outcome.out.count("lenet5 on fake: test accuracy") == 1, "one process speaks"
     assert len(rows(tmp_path / "run/metrics.csv")) == 4
 
 
@@ -272,25 +274,134 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     assert [path.name for path in made] == [f"2026-01-01_00-00-00{end}" for end in ("", "-2", "-3")]
 
 
+SHORT = ("fit", "--model", "lenet5", "--trainer.limit_train_batches", 6, "--recipe.epochs", 2)
+
+
+@pytest.fixture(scope="module")
+def plain_losses(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Validation losses of a short run without further options."""
+    folder = tmp_path_factory.mktemp("plain")
+    done = subprocess.run(command(*SHORT, "--run_dir", "run"), cwd=folder, env=environment(), check=False, timeout=120)
+    assert done.returncode == 0
+    return [row["val/loss"] for row in rows(folder / "run/metrics.csv")]
+
+
 @pytest.mark.parametrize(
     "options",
     [
         ("--recipe.ema", 0.9),
         ("--recipe.mixup", 0.2),
         ("--recipe.cutmix", 1.0),
-        ("--recipe.layer_decay", 0.7, "--recipe.label_smoothing", 0.1),
-        ("--recipe.gradient_clip", 0.5, "--trainer.accumulate_grad_batches", 2),
-        ("--trainer.deterministic", "true"),
-        ("--trainer.max_steps", 7),
-        ("--trainer.limit_val_batches", 0),
-        ("--trainer.fast_dev_run", "true"),
-        ("--trainer.enable_checkpointing", "false"),
-        ("--trainer.logger", "false"),
-        ("--trainer.enable_progress_bar", "false"),
-        ("--trainer.val_check_interval", 0.5),
+        ("--recipe.layer_decay", 0.7),
+        ("--recipe.label_smoothing", 0.1),
+        ("--recipe.weight_decay", 10.0),
+        ("--recipe.momentum", 0.5),
+        ("--recipe.schedule", "constant"),
+        ("--recipe.warmup_epochs", 2),
+        ("--recipe.gradient_clip", 0.5),
+        ("--recipe.optimizer", "sgd"),
+        ("--trainer.gradient_clip_val", 0.5),
+        ("--trainer.accumulate_grad_batches", 2),
+        ("--model.activation", "tanh"),
+        ("--model.init", "paper"),
+        ("--data.augment", "none"),
     ],
 )
-def test_options_work(options: tuple[object, ...], zoo_main: Zoo) -> None:
-    outcome = zoo_main("fit", "--model", "lenet5", "--trainer.limit_train_batches", 6, "--run_dir", "run", *options)
+def test_options_change_the_training(
+    options: tuple[object, ...], zoo_main: Zoo, plain_losses: list[str], tmp_path: Path
+) -> None:
+    outcome = zoo_main(*SHORT, "--run_dir", "run", *options)
     assert outcome.status == 0, outcome.err
     assert outcome.err == ""
+    losses = [row["val/loss"] for row in rows(tmp_path / "run/metrics.csv")]
+    assert len(losses) == len(plain_losses) == 3
+    assert losses[0] != plain_losses[0]
+
+
+def test_deterministic_changes_nothing_here(zoo_main: Zoo, plain_losses: list[str], tmp_path: Path) -> None:
+    assert zoo_main(*SHORT, "--run_dir", "run", "--trainer.deterministic", "true").status == 0
+    torch.use_deterministic_algorithms(False)
+    assert [row["val/loss"] for row in rows(tmp_path / "run/metrics.csv")] == plain_losses
+
+
+def test_max_steps_ends_the_run_and_its_repetition(zoo_main: Zoo, tmp_path: Path) -> None:
+    fast = ("fit", "--model", "mlp", "--run_dir", "run", "--trainer.max_steps", 45)
+    assert zoo_main(*fast).status == 0
+    assert json.loads((tmp_path / "run/run.json").read_text())["steps"] == 45
+    assert zoo_main("fit", "--config", "run/config.yaml", "--run_dir", "again").status == 0
+    assert (tmp_path / "run/metrics.csv").read_text() == (tmp_path / "again/metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "missing"),
+    [
+        (("--trainer.logger", "false"), "metrics.csv"),
+        (("--trainer.enable_checkpointing", "false"), "checkpoints"),
+        (("--trainer.limit_val_batches", 0), "checkpoints/best.ckpt"),
+        (("--trainer.fast_dev_run", "true"), "checkpoints"),
+        (("--trainer.barebones", "true"), "metrics.csv"),
+    ],
+)
+def test_options_leave_things_out(option: tuple[object, ...], missing: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    outcome = zoo_main(*SHORT, "--run_dir", "run", *option)
+    assert outcome.status == 0, outcome.err
+    assert (tmp_path / "run/run.json").exists()
+    assert not (tmp_path / "run" / missing).exists()
+
+
+def test_other_trainer_options(zoo_main: Zoo, tmp_path: Path) -> None:
+    quiet = zoo_main(*SHORT, "--run_dir", "quiet", "--trainer.enable_progress_bar", "false")
+    assert "epoch 1/2" not in quiet.out
+    assert zoo_main(*SHORT, "--run_dir", "often", "--trainer.val_check_interval", 0.5).status == 0
+    assert sum(bool(row["val/acc"]) for row in rows(tmp_path / "often/metrics.csv")) == 4
+    assert zoo_main(*SHORT, "--trainer.default_root_dir", "elsewhere").status == 0
+    assert len(list((tmp_path / "elsewhere/runs/lenet5-digits").iterdir())) == 1
+    stopping = "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping"
+    patient = ("--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.patience=1")
+    assert zoo_main(*SHORT, "--run_dir", "stop", stopping, *patient).status == 0
+
+
+def test_the_average_of_the_weights_is_what_is_kept(zoo_main: Zoo, tmp_path: Path) -> None:
+    assert zoo_main(*SHORT, "--run_dir", "run", "--recipe.ema", 0.99).status == 0
+    best = max(float(row["val/acc"]) for row in rows(tmp_path / "run/metrics.csv")[:2])
+    validated = zoo_main("validate", "--ckpt_path", "run/checkpoints/best.ckpt")
+    assert f"val/acc  {best!r}" in validated.out
+
+
+def test_a_typed_recipe_wins_over_that_of_the_file(zoo_main: Zoo, tmp_path: Path) -> None:
+    assert (
+        zoo_main(
+            "fit", "--model", "vgg11", "--data", "fake", "--trainer.fast_dev_run", "true", "--run_dir", "run"
+        ).status
+        == 0
+    )
+    dry = ("--trainer.fast_dev_run", "true", "--run_dir", "again")
+    again = zoo_main("fit", "--config", "run/config.yaml", "--recipe", "paper", "--recipe.batch_size", 64, *dry)
+    assert again.status == 0, again.err
+    recipe = json.loads((tmp_path / "again/run.json").read_text())["recipe"]
+    assert (recipe["name"], recipe["optimizer"], recipe["lr"], recipe["batch_size"]) == ("paper", "sgd", 0.01, 64)
+
+
+def test_a_saved_configuration_takes_other_data_and_another_model(zoo_main: Zoo) -> None:
+    dry = ("--trainer.fast_dev_run", "true")
+    assert zoo_main("fit", "--model", "mlp", *dry, "--run_dir", "run").status == 0
+    for option in (("--data", "fake"), ("--model", "lenet5"), ("--data.image_size", 16)):
+        outcome = zoo_main("fit", "--config", "run/config.yaml", *option, *dry)
+        assert outcome.status == 0, outcome.err
+
+
+def test_a_class_of_ones_own_trains(zoo_main: Zoo) -> None:
+    outcome = zoo_main("fit", "--model", "zoo.mlp.MLP", "--recipe.epochs", 1)
+    assert outcome.status == 0, outcome.err
+    assert "MLP on digits: test accuracy" in outcome.out
+
+
+def test_more_outputs_than_classes(zoo_main: Zoo, tmp_path: Path) -> None:
+    assert (
+        zoo_main("fit", "--model", "mlp", "--model.num_classes", 12, "--recipe.epochs", 1, "--run_dir", "run").status
+        == 0
+    )
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    outcome = zoo_main("predict", "--ckpt_path", "run/checkpoints/best.ckpt", "--top_k", 12, "black.png")
+    assert outcome.status == 0, outcome.err
+    assert "11 " in outcome.out
