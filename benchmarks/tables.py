@@ -81,8 +81,8 @@ def render(text: str) -> str:
     """`text` with the content between each pair of markers generated anew."""
     parts = {"summary": summary(), "models": models_table(), "runs": runs_table(), "hardware": hardware_line()}
     for name, content in parts.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        text = re.sub(pattern, lambda found, new=content: found[1] + new + found[2], text, flags=re.S)  # type: ignore[misc]
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)  # type: ignore[misc]
     return text
 
 

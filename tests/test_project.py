@@ -133,7 +133,7 @@ def test_help_starts_with_what_people_use(verb: str, zoo_main: Zoo) -> None:
     outcome = zoo_main(verb, "--help")
     assert outcome.status == 0, outcome.err
     assert f"usage: zoo {verb}" in outcome.out
-    order = ["--trainer.accelerator", "--ckpt_path", "--trainer.num_nodes"]
+    order = ["\n  --trainer.accelerator", "\n  --ckpt_path", "\n  --trainer.num_nodes"]
     assert sorted(order, key=outcome.out.index) == order
     assert max(map(len, outcome.out.splitlines())) <= 180
 
