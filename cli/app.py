@@ -1,10 +1,8 @@
 """`ZooCLI`: LightningCLI with our names, one owner for each setting, and everything checked before training starts."""
 
 import importlib
-from dataclasses import fields
 from typing import Any
 
-import docstring_parser
 import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,6 +14,7 @@ from zoo.classifier import ImageClassifier
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
+from zoo.cli.recipes import add_recipe, recipe_changes
 from zoo.datamodules.base import ImageDataModule
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, model_info
@@ -147,17 +146,10 @@ class ZooCLI(LightningCLI):
         arguments = self.config[key].get("init_args") or namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
 
-    def _said(self, key: str) -> Any:
-        return self.said.get(key)
-
-    def _typed(self, option: str) -> bool:
-        """Whether an option is on the command line, rather than in a configuration file."""
-        return any(argument.startswith(f"--{option}=") for argument in self.arguments)
-
     def _match_model_to_data(self) -> None:
         """Classes and channels follow the data; the image size is what the user said, or what the model needs."""
         arguments, data = self.config.model.init_args, self.datamodule
-        classes, channels = self._said("model.init_args.num_classes"), self._said("model.init_args.in_channels")
+        classes, channels = self.said.get("model.init_args.num_classes"), self.said.get("model.init_args.in_channels")
         name = data.spec.name
         if classes is not None and classes < data.num_classes:
             raise UserError(f"model.num_classes is {classes}, but '{name}' has {data.num_classes} classes")
@@ -173,7 +165,7 @@ class ZooCLI(LightningCLI):
             self.notices.append(f"images of {name} are {native} x {native}: {self.model_name} gets them {at}")
 
     def _image_size(self, native: int) -> int:
-        of_model, of_data = self._said("model.init_args.image_size"), self._said("data.init_args.image_size")
+        of_model, of_data = self.said.get("model.init_args.image_size"), self.said.get("data.init_args.image_size")
         if self.verb == "fit" and of_model and of_data and of_model != of_data:
             raise UserError(f"model.image_size is {of_model} and data.image_size is {of_data}: say one of them")
         needed = model_info(self.model_name).image_size if self.model_name in MODELS else 1
@@ -185,33 +177,14 @@ class ZooCLI(LightningCLI):
         return str(self.config.model.class_path).rpartition(".")[2]
 
     def _resolve_recipe(self) -> None:
-        """The recipe by name, changed by what the user said, here or through the trainer's and the data's options."""
-        said = self.said.get("recipe") or namespace()
+        """Settle the recipe, and give the trainer and the data what it owns."""
+        said, trainer = self.said.get("recipe") or namespace(), self.config_init.trainer
         self.recipe_name = said.get("name") or "default"
         base = model_info(self.model_name).recipe(self.recipe_name) if self.model_name in MODELS else Recipe()
-        # Another recipe by name starts afresh: of the fields, only those typed with it count, not those of a file.
-        counts = self._typed if self._typed("recipe.name") else lambda option: True
-        changes = {
-            key: value
-            for key, value in vars(said).items()
-            if key != "name" and value is not None and counts(f"recipe.{key}")
-        }
-        for field, key in (
-            ("batch_size", "data.init_args.batch_size"),
-            ("epochs", "trainer.max_epochs"),
-            ("gradient_clip", "trainer.gradient_clip_val"),
-        ):
-            value, option = self._said(key), key.replace("init_args.", "")
-            if value is None or value == -1 or not counts(option):
-                continue
-            if changes.get(field, value) != value and self._typed(f"recipe.{field}") == self._typed(option):
-                raise UserError(f"recipe.{field} is {changes[field]} and {option} is {value}: say one of them")
-            if field not in changes or self._typed(option):  # what is typed wins over what a file says
-                changes[field] = value
+        changes = recipe_changes(self.said, self.arguments)
         self.recipe: Recipe = base.replace(**changes)
         self.datamodule.batch_size = self.recipe.batch_size
-        trainer = self.config_init.trainer
-        self.ends_by_steps = self._said("trainer.max_steps") not in (None, -1) and "epochs" not in changes
+        self.ends_by_steps = self.said.get("trainer.max_steps") not in (None, -1) and "epochs" not in changes
         if trainer.max_epochs != -1 and not self.ends_by_steps:
             trainer.max_epochs = self.recipe.epochs
         trainer.gradient_clip_val = None  # the recipe has it now, and clips
@@ -242,22 +215,6 @@ class ZooCLI(LightningCLI):
         if self.verb != "fit":
             settings["logger"] = settings.get("logger") or False
         return L.Trainer(**settings)
-
-
-def add_recipe(parser: LightningArgumentParser) -> None:
-    """One option for each field of the recipe; what is not said stays as the model's recipe has it."""
-    documented = {p.arg_name: p.description for p in docstring_parser.parse(Recipe.__doc__ or "").params}
-    parser.add_argument(
-        "--recipe.name",
-        type=str,
-        default="default",
-        help="The recipe to start from (also --recipe NAME), see zoo info.",
-    )
-    for field in fields(Recipe):
-        if field.name == "source":
-            continue
-        kind: Any = list[float] if field.name == "milestones" else field.type
-        parser.add_argument(f"--recipe.{field.name}", type=kind | None, default=None, help=documented[field.name])
 
 
 def namespace(**values: Any) -> Namespace:
