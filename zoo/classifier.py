@@ -200,7 +200,9 @@ class ImageClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser and schedule."""
-        optimizer = make_optimizer(self, self.stages(), self.recipe)
+        # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it.
+        fused = True if self.device.type == "cpu" and "mixed" not in str(self.trainer.precision) else None
+        optimizer = make_optimizer(self, self.stages(), self.recipe, fused=fused)
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
         total_steps = self.trainer.estimated_stepping_batches
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
