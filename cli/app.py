@@ -77,10 +77,8 @@ class ZooCLI(LightningCLI):
         parser.add_lightning_class_args(L.Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
         if self.verb != "predict":
-            parser.add_subclass_arguments(ImageClassifier, "model", required=True, help="A name from zoo list")
-            parser.add_subclass_arguments(
-                ImageDataModule, "data", required=True, help="A data set: digits, mnist, fashion_mnist, fake"
-            )
+            parser.add_subclass_arguments(ImageClassifier, "model", required=True)
+            parser.add_subclass_arguments(ImageDataModule, "data", required=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The verb's own options."""
@@ -206,8 +204,11 @@ class ZooCLI(LightningCLI):
             raise UserError(f"trainer.strategy is {strategy}, which is for notebooks: use ddp")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer as configured, with atomic checkpoints and our progress bar; `kwargs` win."""
-        settings = {**self.config_init.trainer, **kwargs}
+        """The trainer as configured; `kwargs` win."""
+        return self.make_trainer({**self.config_init.trainer, **kwargs})
+
+    def make_trainer(self, settings: dict[str, Any]) -> L.Trainer:
+        """A trainer of these settings, with atomic checkpoints and our progress bar."""
         settings["callbacks"] = as_list(settings.get("callbacks"))
         settings["plugins"] = [*as_list(settings.get("plugins")), AtomicCheckpointIO()]
         if settings.get("enable_progress_bar") is not False and not settings.get("barebones"):

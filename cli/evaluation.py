@@ -20,7 +20,7 @@ def evaluate(verb: str, arguments: list[str]) -> int:
     """Evaluate a checkpoint on its data's test set or validation split, or on other data that is named."""
     if {"-h", "--help"} & set(arguments):
         ZooCLI(verb, ["--help"])
-    path = _option(arguments, "--ckpt_path")
+    path = front.option(arguments, "--ckpt_path")
     if path is None:
         raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt")
     with user_errors(ValueError, OSError):
@@ -29,7 +29,7 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         load_weights(cli.model, checkpoint, path)
         preprocessing = checkpoint["zoo"]["data"].get("preprocessing")
         if preprocessing:
-            size, typed = preprocessing["image_size"], _option(arguments, "--data.image_size")
+            size, typed = preprocessing["image_size"], front.option(arguments, "--data.image_size")
             if typed is not None and typed != str(size):
                 raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
             cli.datamodule.use_preprocessing(preprocessing)
@@ -50,20 +50,15 @@ def evaluate(verb: str, arguments: list[str]) -> int:
     return 0
 
 
-def _option(arguments: list[str], name: str) -> str | None:
-    values = [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]
-    return values[-1] if values else None
-
-
 def _from_checkpoint(facts: dict[str, Any], arguments: list[str], path: str) -> list[str]:
     """The options that rebuild the checkpoint's model and data; the user's own come after them and win."""
-    asked = _option(arguments, "--model")
+    asked = front.option(arguments, "--model")
     if asked is not None and asked.rpartition(".")[2] != facts["name"]:
         raise UserError(f"'{path}' holds {facts['name']}, not {asked.rpartition('.')[2]}: leave --model out")
     words = [f"--model=zoo.names.{facts['name']}"]
     words += [f"--model.{key}={_text(value)}" for key, value in facts["args"].items() if value is not None]
     data = facts["data"]
-    if "name" in data and _option(arguments, "--data") is None:
+    if "name" in data and front.option(arguments, "--data") is None:
         words.append(f"--data=zoo.datamodules.names.{data['name']}")
         words += [f"--data.{key}={_text(value)}" for key, value in data["args"].items() if value is not None]
     return words

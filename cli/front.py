@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.cli.errors import UserError, user_errors
+from zoo.cli.errors import UserError
 from zoo.datamodules.registry import DATASETS
 from zoo.registry import MODELS, nearest
 
@@ -29,14 +29,14 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     pairs = _pairs(_expand(args))
     if verb == "fit":
         pairs = _complete(pairs)
-    for position, (option, value) in enumerate(pairs):
-        key = option.removeprefix("--")
+    for position, (name, value) in enumerate(pairs):
+        key = name.removeprefix("--")
         if key in SHORT_NAMES and value is not None and "." not in value:
             check_choice(key, value, SHORT_NAMES[key])
-            pairs[position] = (option, f"{MODULES[key]}.{value}")
+            pairs[position] = (name, f"{MODULES[key]}.{value}")
     order = {"--config": 0, "-c": 0, "--model": 1, "--data": 1}
     pairs.sort(key=lambda pair: order.get(pair[0], 2))
-    words = [word for option, value in pairs for word in ([option] if value is None else [f"{option}={value}"])]
+    words = [name if value is None else f"{name}={value}" for name, value in pairs]
     return [f"--data={MODULES['data']}.digits", *words] if verb == "fit" else words  # the default: what follows wins
 
 
@@ -77,8 +77,8 @@ def _pairs(args: list[str]) -> list[Pair]:
         if not word.startswith("-") or word in ("-h", "--help") or word.startswith("--print_config"):
             pairs.append((word, None))
         elif "=" in word:
-            option, _, value = word.partition("=")
-            pairs.append((option, value))
+            name, _, value = word.partition("=")
+            pairs.append((name, value))
         else:
             value = next(words, "")
             if not value or value.startswith("--"):
@@ -92,8 +92,13 @@ def split_images(args: list[str]) -> tuple[list[str], list[str]]:
     return [a for a in args if a.startswith("-")], [a for a in args if not a.startswith("-")]
 
 
+def option(args: list[str], *names: str) -> str | None:
+    """The value that was typed for an option in `prepare`'s form, the last of several; None if none was."""
+    values = [word.partition("=")[2] for word in args if word.partition("=")[0] in names and "=" in word]
+    return values[-1] if values else None
+
+
 def config_folder(args: list[str]) -> Path | None:
     """The folder of the last `--config FILE`, if there is one."""
-    files = [a.partition("=")[2] for a in args if a.startswith(("--config=", "-c="))]
-    with user_errors(OSError):
-        return Path(files[-1]).parent if files else None
+    file = option(args, "--config", "-c")
+    return None if file is None else Path(file).parent

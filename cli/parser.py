@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import jsonargparse
 from lightning.pytorch.cli import LightningArgumentParser
@@ -12,7 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 from zoo.cli.errors import UserError
 from zoo.cli.messages import shorten
 from zoo.datamodules import names
+from zoo.datamodules.augment import POLICIES
 from zoo.datamodules.registry import DATASETS
+from zoo.layers import Activation, Init, Norm
 from zoo.registry import MODELS, model_class
 
 ALLOWED_IMPORTS = ["zoo", "lightning.pytorch", "torch.optim", "torch.nn"]
@@ -40,14 +42,14 @@ HELP = {
 """Texts that say what ours do, where the library's are about its own."""
 NAME_WIDTH = 42
 
-MODEL_FLAGS = """\
-  --model.norm none|batch|group|layer|instance     --model.dropout P     --model.init he|xavier|lecun|normal|paper
-  --model.activation relu|tanh|sigmoid|leaky_relu|elu|gelu|silu          --model.image_size N
-  all of one model: zoo {verb} --model.help NAME"""
-DATA_FLAGS = """\
+MODEL_FLAGS = f"""\
+  --model.norm {"|".join(get_args(Norm))}     --model.dropout P     --model.init {"|".join(get_args(Init))}
+  --model.activation {"|".join(get_args(Activation))}          --model.image_size N
+  all of one model: zoo {{verb}} --model.help NAME"""
+DATA_FLAGS = f"""\
   --data.root DIR    --data.download true    --data.image_size N    --data.batch_size N    --data.num_workers N
-  --data.augment none|affine|flip_crop|color|strong|imagenet        --data.val_size 0.1
-  all of one data set: zoo {verb} --data.help NAME"""
+  --data.augment {"|".join(POLICIES)}        --data.val_size 0.1
+  all of one data set: zoo {{verb}} --data.help NAME"""
 
 
 def restrict_imports() -> None:

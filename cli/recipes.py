@@ -7,6 +7,7 @@ import docstring_parser
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from zoo.cli import front
 from zoo.cli.errors import UserError
 from zoo.recipe import Recipe
 
@@ -45,7 +46,7 @@ def recipe_changes(said: Namespace, arguments: list[str]) -> dict[str, Any]:
     """
 
     def is_typed(option: str) -> bool:
-        return any(argument.startswith(f"--{option}=") for argument in arguments)
+        return front.option(arguments, f"--{option}") is not None
 
     starts_afresh = is_typed("recipe.name")
     changes = {}

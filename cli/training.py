@@ -53,18 +53,19 @@ class FitCLI(ZooCLI):
 
     def _check_batches(self) -> None:
         """Build a trainer for trial, which finds what is wrong with the settings, and count its devices."""
-        settings, batch_size = self.config_init.trainer, self.recipe.batch_size
-        self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer.clone()))
-        devices = super().instantiate_trainer(logger=False).world_size
-        self.config_init = namespace(trainer=settings)
+        batch_size = self.recipe.batch_size
+        # Settings of its own: callbacks and strategies that one trainer has used do not fit into another.
+        fresh = self.parser.instantiate(namespace(trainer=self.config.trainer.clone())).trainer
+        devices = self.make_trainer({**fresh, "logger": False}).world_size
         if batch_size % devices:
             raise UserError(f"recipe.batch_size is {batch_size}: it must be a multiple of the {devices} devices")
         if batch_size == devices and any(isinstance(layer, nn.BatchNorm1d) for layer in self.model.modules()):
             raise UserError(f"recipe.batch_size is {batch_size}: batch normalisation needs two images on each device")
-        if settings.limit_train_batches == 0:
+        if self.config.trainer.limit_train_batches == 0:
             raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
 
     def _choose_folder(self) -> None:
+        """The folder of the run that is resumed, or a new one; and the checkpoint to go on from, if there is one."""
         if self.config.resume and self.config.ckpt_path:
             raise UserError("--resume goes on from the run's last.ckpt: leave --ckpt_path out")
         if self.config.resume:
@@ -77,19 +78,24 @@ class FitCLI(ZooCLI):
         elif self.config.ckpt_path:
             self.resume_from = Path(self.config.ckpt_path)
         if self.resume_from is not None:
-            self.checkpoint = read_checkpoint(self.resume_from, must_be_registered=False)
-            load_weights(self.model, self.checkpoint, self.resume_from)
-            if "optimizer_states" not in self.checkpoint:
-                raise UserError(f"'{self.resume_from}' holds weights only: training cannot go on from it")
-            before = self.checkpoint["zoo"]["recipe"]
-            for name in FIXED_ON_RESUME:
-                now = getattr(self.recipe, name)
-                if before[name] != now:
-                    raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
+            self.checkpoint = self._check_checkpoint(self.resume_from)
         if not self.config.resume:
             place = Path(self.config_init.trainer.default_root_dir or "") / "runs"
             default = place / f"{self.model_name}-{self.datamodule.spec.name}"
             self.folder = make_run_folder(self.config.run_dir, default)
+
+    def _check_checkpoint(self, path: Path) -> dict[str, Any]:
+        """A checkpoint that training can go on from with the network and the recipe asked for."""
+        checkpoint = read_checkpoint(path, must_be_registered=False)
+        load_weights(self.model, checkpoint, path)
+        if "optimizer_states" not in checkpoint:
+            raise UserError(f"'{path}' holds weights only: training cannot go on from it")
+        before = checkpoint["zoo"]["recipe"]
+        for name in FIXED_ON_RESUME:
+            now = getattr(self.recipe, name)
+            if before[name] != now:
+                raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
+        return checkpoint
 
     def _resume_step(self) -> int | None:
         return int(self.checkpoint["global_step"]) if self.config.resume else None
