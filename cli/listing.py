@@ -1,79 +1,191 @@
-"""`zoo list` and `zoo info`: what is known about the models, without importing torch."""
+"""`zoo list` and `zoo info`: what is known about the models; torch is imported only to count at another image size."""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from zoo.cli.errors import UserError
+from zoo.cli.describe import beside, describe
+from zoo.cli.errors import UserError, user_errors
 from zoo.cli.front import check_choice
-from zoo.registry import MODELS, ModelInfo, list_models, model_info
+from zoo.registry import MODELS, ModelInfo, families, list_models, model_info
+from zoo.summary import Summary, stored_summary
 
-LIST_HELP = "usage: zoo list [PATTERN]\n\nThe models whose names match a pattern such as 'vgg*'; without one, all."
-INFO_HELP = "usage: zoo info NAME...\n\nPaper, parameters, recipes, published results and deviations from the paper."
+TIMM = "timm/"
+"""Names that begin like this are timm's."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The standard parser with our kind of message."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError with one line."""
+        raise UserError(f"{message}: see {self.prog} --help")
 
 
 def run(verb: str, words: list[str]) -> int:
     """Print the list, or the facts about each named model; the exit status."""
-    if {"-h", "--help"} & set(words):
-        print(LIST_HELP if verb == "list" else INFO_HELP)
-        return 0
-    if option := next((word for word in words if word.startswith("-")), None):
-        raise UserError(f"zoo {verb} has no option {option}: zoo {verb} --help")
-    return _list(words) if verb == "list" else _info(words)
+    if verb == "list":
+        _list(_list_parser().parse_args(words))
+    else:
+        _info(_info_parser().parse_args(words))
+    return 0
 
 
-def _list(patterns: list[str]) -> int:
-    names = [name for pattern in patterns or ["*"] for name in list_models(pattern)]
+def _list_parser() -> Parser:
+    parser = Parser(prog="zoo list", allow_abbrev=False, description="The models, all or those that were asked for.")
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="names such as 'res*'; 'timm/*' lists timm's")
+    parser.add_argument("--family", help=f"one of {', '.join(families())}")
+    parser.add_argument(
+        "--max-params", type=_number, metavar="N", help="at most so many parameters, such as 500k or 1M"
+    )
+    parser.add_argument("--min-year", type=int, metavar="YEAR", help="published in this year or later")
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    return parser
+
+
+def _info_parser() -> Parser:
+    text = "Paper, layers, parameters, published results, deviations from the paper; several models side by side."
+    parser = Parser(prog="zoo info", allow_abbrev=False, description=text)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="names from zoo list, or timm/NAME")
+    parser.add_argument("--image-size", type=int, metavar="N", help="count at this height and width in pixels")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="count with so many classes")
+    parser.add_argument("--in-channels", type=int, metavar="N", help="count with so many channels")
+    return parser
+
+
+def _number(text: str) -> int:
+    """Numbers as people write them: 1000000, 500k, 1.5M."""
+    scale = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}.get(text[-1:].lower(), 1)
+    try:
+        return int(float(text if scale == 1 else text[:-1]) * scale)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number such as 500k or 1M") from None
+
+
+# zoo list
+
+
+def _list(options: argparse.Namespace) -> None:
+    if any(pattern.startswith(TIMM) for pattern in options.patterns):
+        _list_timm(options)
+        return
+    if options.family is not None:
+        check_choice("family", options.family, families())
+    limits = {"family": options.family, "max_parameters": options.max_params, "min_year": options.min_year}
+    names = [name for pattern in options.patterns or ["*"] for name in list_models(pattern, **limits)]
     if not names:
-        raise UserError(f"no model matches '{' '.join(patterns)}'. Known: {', '.join(MODELS)}.")
+        raise UserError(f"no model matches{_asked(options)}. Known: {', '.join(MODELS)}.")
+    infos = [model_info(name) for name in dict.fromkeys(names)]
+    if options.json:
+        print(json.dumps([_facts(info) for info in infos], indent=2))
+        return
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("name", "left"), ("parameters", "right"), ("counted at", "left"), ("paper", "left")):
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # literals, in a tuple
-    for info in map(model_info, dict.fromkeys(names)):
-        table.add_row(info.name, f"{info.parameters:,}", str(info.reference), f"{info.paper.authors} {info.year}")
-    _print(table)
-    return 0
+    for heading in ("name", "parameters", "MACs", "counted at", "paper"):
+        right = heading in ("parameters", "MACs")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for info in infos:
+        macs = _readable(stored_summary(info.name).macs)
+        paper = f"{info.paper.authors} {info.year}"
+        table.add_row(info.name, f"{info.parameters:,}", macs, str(info.reference), paper)
+    show(table)
 
 
-def _info(names: list[str]) -> int:
+def _readable(number: int) -> str:
+    return f"{number / 1e6:,.1f} M" if number >= 1e6 else f"{number / 1e3:,.1f} k"
+
+
+def _asked(options: argparse.Namespace) -> str:
+    """What was asked for, for a message that nothing matches it."""
+    words = [f"'{pattern}'" for pattern in options.patterns]
+    words += [f"--family {options.family}"] if options.family else []
+    words += [f"--max-params {options.max_params:,}"] if options.max_params is not None else []
+    words += [f"--min-year {options.min_year}"] if options.min_year is not None else []
+    return " " + " ".join(words)
+
+
+def _list_timm(options: argparse.Namespace) -> None:
+    """The names of timm's networks; counting each would mean building it."""
+    for option in ("family", "max_params", "min_year"):
+        if getattr(options, option) is not None:
+            name = option.replace("_", "-")
+            raise UserError(f"--{name} does not filter timm's networks: zoo info timm/NAME counts one")
+    import timm
+
+    patterns = [pattern.removeprefix(TIMM) for pattern in options.patterns if pattern.startswith(TIMM)]
+    names = [name for pattern in patterns for name in timm.list_models(pattern)]
     if not names:
+        raise UserError(f"no model matches {' '.join(options.patterns)}. zoo list 'timm/*' lists all of timm's")
+    ours = [name for pattern in options.patterns if not pattern.startswith(TIMM) for name in list_models(pattern)]
+    names = [*ours, *(TIMM + name for name in names)]
+    print(json.dumps([{"name": name} for name in names], indent=2) if options.json else "\n".join(names))
+
+
+def _facts(info: ModelInfo) -> dict[str, Any]:
+    """What `--json` prints of a model."""
+    return {
+        "name": info.name,
+        "family": info.family_name,
+        "summary": info.summary,
+        "parameters": info.parameters,
+        "macs": stored_summary(info.name).macs,
+        "counted_at": asdict(info.reference),
+        "paper": asdict(info.paper),
+        "recipes": {name: recipe.as_dict() for name, recipe in info.recipes.items()},
+        "published": [asdict(result) for result in info.published],
+        "deviations": [asdict(deviation) for deviation in info.deviations],
+    }
+
+
+# zoo info
+
+
+def _info(options: argparse.Namespace) -> None:
+    if not options.names:
         raise UserError(f"zoo info needs a name. Known: {', '.join(MODELS)}.")
-    for name in names:
-        check_choice("model", name, MODELS)
-    for name in names:
-        _print(_describe(model_info(name)))
-    return 0
+    for name in options.names:
+        if not name.startswith(TIMM):
+            check_choice("model", name, MODELS)
+    counted = [_count(name, options) for name in dict.fromkeys(options.names)]
+    if len(counted) > 1:
+        show(beside(counted))
+        return
+    ((info, summary),) = counted
+    for part in describe(info, summary):
+        show(part)
 
 
-def _describe(info: ModelInfo) -> str:
-    paper = info.paper
-    lines = [
-        f"{info.name}: {info.summary}",
-        "",
-        f"  paper       {paper.authors}, {paper.title}, {paper.venue} {paper.year}",
-        f"              {paper.url}",
-        f"  parameters  {info.parameters:,} ({info.reference})",
-        "",
-        "Published results",
-        *(f"  {result.value:g} {result.unit}  {result.metric} ({result.source})" for result in info.published),
-        "",
-        "Deviations from the paper",
-    ]
-    for deviation in info.deviations:
-        lines += [f"  {deviation.what}: {deviation.why}"]
-        lines += [f"    removed by {deviation.flag}"] if deviation.flag else []
-    lines += ["", "Recipes"]
-    for name, recipe in info.recipes.items():
-        flag = "" if name == "default" else f" (--recipe {name})"
-        lines.append(
-            f"  {name}{flag}: {recipe.optimizer}, rate {recipe.lr:g} ({recipe.schedule}), "
-            f"batch {recipe.batch_size}, {recipe.epochs} epochs"
-        )
-        lines.append(f"    {recipe.source}")
-    lines += ["", f"Try it: zoo fit --model {info.name}", f"Its options: zoo fit --model.help {info.name}"]
-    return "\n".join(lines)
+def _count(name: str, options: argparse.Namespace) -> tuple[ModelInfo, Summary]:
+    """The facts about a model and its layer table, at its own input size or at the one asked for."""
+    changes = {
+        key: value
+        for key in ("image_size", "num_classes", "in_channels")
+        if (value := getattr(options, key)) is not None
+    }
+    if name in MODELS and not changes:
+        return model_info(name), stored_summary(name)
+    from zoo.cli.quiet import quiet
+    from zoo.summary import summarize
+
+    quiet()
+    with user_errors(ValueError):
+        if name.startswith(TIMM):
+            from zoo.timm_backbone import timm_info
+
+            info = timm_info(name.removeprefix(TIMM))
+        else:
+            info = model_info(name)
+        at = replace(info.reference, **changes)
+        backbone = {"backbone": name.removeprefix(TIMM)} if name.startswith(TIMM) else {}
+        summary = summarize(name.partition("/")[0], **asdict(at), **backbone)
+    return replace(info, parameters=summary.parameters, reference=at), summary
 
 
-def _print(content: Table | str) -> None:
+def show(content: Table | str) -> None:
+    """Print for a terminal as wide as it is, or for a pipe without cutting anything."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 200  # a pipe has no width: nothing is cut

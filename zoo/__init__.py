@@ -12,7 +12,14 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zoo import lenet_facts, mlp_facts, vgg_facts  # noqa: F401  importing a family's facts registers its models
+from zoo import (  # noqa: F401  importing a family's facts registers its models
+    alexnet_facts,
+    lenet_facts,
+    mlp_facts,
+    resnet_facts,
+    timm_facts,
+    vgg_facts,
+)
 from zoo._version import __version__
 from zoo.recipe import Recipe
 from zoo.registry import ModelInfo, create_model, list_models, model_info, register_model

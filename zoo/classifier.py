@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torchmetrics import Accuracy, MeanMetric, Metric, MetricCollection
 
 from zoo._version import __version__
 from zoo.layers import Init, initialize
+from zoo.losses import compute_loss
 from zoo.optim import make_optimizer, rate_factor
 from zoo.recipe import Recipe
 from zoo.registry import MODELS
@@ -30,9 +30,9 @@ class DivergedError(RuntimeError):
 class ImageClassifier(L.LightningModule):
     """An image classifier that knows how it is trained.
 
-    A subclass builds its layers in data order in `__init__`, ends it with `self.finish(...)`, and has
-    `forward_features`, `forward_head` and `stages`. Called like any `nn.Module`, it maps normalised images
-    `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`.
+    A subclass builds its layers in data order in `__init__`, ends it with `self.finish(...)`, and has `stages`. Where
+    its layers are not called `features` and `classifier`, it has `forward_features` and `forward_head` too. Called like
+    any `nn.Module`, it maps normalised images `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`.
 
     Args:
         num_classes: Number of classes.
@@ -45,6 +45,9 @@ class ImageClassifier(L.LightningModule):
         preprocessing: What turned images into tensors in training; empty until a data module has said so.
         class_names: Names of the classes; empty until a data module has said so.
     """
+
+    any_size: ClassVar[bool] = False
+    """Whether the network, once built, takes images of other sizes too."""
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
         super().__init__()
@@ -71,13 +74,18 @@ class ImageClassifier(L.LightningModule):
 
     # What a family provides
 
+    features: nn.Sequential
+    classifier: nn.Module
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Images to the features that the head classifies."""
-        raise NotImplementedError
+        z: Tensor = self.features(x)
+        return z
 
     def forward_head(self, z: Tensor) -> Tensor:
         """Features to logits `(N, num_classes)`."""
-        raise NotImplementedError
+        logits: Tensor = self.classifier(z.flatten(1))
+        return logits
 
     def stages(self) -> list[nn.Module]:
         """The blocks from input to output: what is frozen, unfrozen and given its own rate as one."""
@@ -93,7 +101,7 @@ class ImageClassifier(L.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Images `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`."""
         expected = (self.in_channels, self.image_size, self.image_size)
-        if x.shape[1:] != expected:
+        if x.shape[1] != self.in_channels or (not self.any_size and x.shape[1:] != expected):
             raise ValueError(
                 f"images have shape {tuple(x.shape[1:])}: {type(self).__name__} was built for {expected}. "
                 "Give model and data module the same image_size"
@@ -101,18 +109,28 @@ class ImageClassifier(L.LightningModule):
         return self.forward_head(self.forward_features(x))
 
     @property
-    def output(self) -> nn.Linear:
+    def output(self) -> nn.Module:
         """The layer that gives the logits: the last linear one, since layers are listed in data order."""
         return [layer for layer in self.modules() if isinstance(layer, nn.Linear)][-1]
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a new one with `num_classes` outputs."""
+    def new_output(self, num_classes: int) -> nn.Module:
+        """A fresh last layer for `num_classes` classes."""
         old = self.output
+        assert isinstance(old, nn.Linear)
         new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
         nn.init.kaiming_normal_(new.weight, nonlinearity="linear")
         nn.init.zeros_(new.bias)
+        return new
+
+    def replace_output(self, num_classes: int) -> None:
+        """Put a fresh last layer in the place of the old one."""
+        old = self.output
         name = next(name for name, layer in self.named_modules() if layer is old)
-        self.set_submodule(name, new)
+        self.set_submodule(name, self.new_output(num_classes))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one with `num_classes` outputs."""
+        self.replace_output(num_classes)
         self.num_classes = self.hparams["num_classes"] = num_classes
         for stage in ("train", "val", "test"):
             setattr(self, f"{stage}_metrics", self._make_metrics(f"{stage}/"))
@@ -145,7 +163,7 @@ class ImageClassifier(L.LightningModule):
             images, targets = self._mix(images, labels)
         images, targets = self._cast((images, targets))
         logits = self(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        loss = compute_loss(self.recipe.loss, logits, targets, self.recipe.label_smoothing)
         if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
             self._check_finite(loss)
         self._update(self.train_metrics, loss.detach(), logits.detach(), labels)
@@ -186,7 +204,7 @@ class ImageClassifier(L.LightningModule):
     def _evaluate(self, metrics: MetricCollection, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = self._cast(batch)
         logits = self(images)
-        self._update(metrics, F.cross_entropy(logits, labels), logits, labels)
+        self._update(metrics, compute_loss(self.recipe.loss, logits, labels), logits, labels)
 
     def _cast(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Images in the precision of the weights: they are normalised after Lightning has converted the batch."""

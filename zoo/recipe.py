@@ -6,6 +6,7 @@ from typing import Any
 
 OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "linear", "step")
+LOSSES = ("cross_entropy", "mse", "map", "perceptron")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Recipe:
         warmup_epochs: Epochs over which the rate grows linearly from near zero; may be fractional.
         batch_size: Images in one optimiser step, over all devices together.
         epochs: Passes over the training split.
+        loss: cross_entropy; mse, the squared distance to one-hot targets; map, the penalty of LeCun et al. 1998, eq. 9;
+            perceptron, whose gradient is the perceptron rule.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         mixup: Alpha of the Beta distribution of mixup (Zhang et al. 2018); 0 is off.
         cutmix: Alpha of the Beta distribution of CutMix (Yun et al. 2019); 0 is off.
@@ -46,6 +49,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     batch_size: int = 128
     epochs: int = 10
+    loss: str = "cross_entropy"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -59,6 +63,7 @@ class Recipe:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        _require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
         for name in ("batch_size", "epochs"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.lr > 0, "lr", self.lr, "greater than 0")
@@ -73,6 +78,8 @@ class Recipe:
             self.milestones,
             "growing fractions of the run between 0 and 1",
         )
+        smooth = self.loss == "cross_entropy" or not self.label_smoothing
+        _require(smooth, "label_smoothing", self.label_smoothing, f"0 with the loss {self.loss}")
         _require(not (self.mixup and self.cutmix), "cutmix", self.cutmix, "0 when mixup is on: choose one")
 
     def replace(self, **changes: Any) -> "Recipe":

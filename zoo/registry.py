@@ -2,11 +2,13 @@
 
 import difflib
 import fnmatch
+import functools
 import importlib
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo.recipe import Recipe
@@ -69,10 +71,12 @@ class ModelInfo:
         reference: That input size and number of classes.
         recipes: Training recipes by name; `default` is always there.
         preset: Class attributes that pick this model's row of the family's table.
+        defaults: Arguments of the family's constructor that have another default in this model.
         summary: One line that says what the network is.
         image_size: Side in pixels to which the command line enlarges the images of a data set that has smaller ones.
         deviations: What differs from the paper.
         published: Numbers from the paper and other sources.
+        notes: What else one should know before using it.
     """
 
     name: str
@@ -82,15 +86,22 @@ class ModelInfo:
     reference: InputSize
     recipes: Mapping[str, Recipe]
     preset: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
     image_size: int = 1
     deviations: tuple[Deviation, ...] = ()
     published: tuple[PublishedResult, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def year(self) -> int:
         """Year of the paper."""
         return self.paper.year
+
+    @property
+    def family_name(self) -> str:
+        """The family's short name: the beginning of its module's."""
+        return self.family.partition(":")[0].rpartition(".")[2].partition("_")[0]
 
     def recipe(self, name: str = "default") -> Recipe:
         """The recipe called `name`.
@@ -136,14 +147,40 @@ def nearest(value: str, choices: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(known)}."
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the registered models that match a shell pattern, in order of registration.
+def list_models(
+    pattern: str = "*",
+    *,
+    family: str | None = None,
+    max_parameters: int | None = None,
+    min_year: int | None = None,
+) -> list[str]:
+    """Names of the registered models, in order of registration.
+
+    Args:
+        pattern: A shell pattern that the name matches.
+        family: One of `families()`.
+        max_parameters: The largest number of parameters, at the model's own input size.
+        min_year: The first year of publication.
 
     Example:
         >>> list_models("vgg1*")
-        ['vgg11', 'vgg13', 'vgg16', 'vgg19']
+        ['vgg11', 'vgg11_lrn', 'vgg13', 'vgg16c', 'vgg16', 'vgg19']
+        >>> list_models(family="resnet", max_parameters=500_000)
+        ['resnet20', 'resnet32', 'plain20', 'plain32']
     """
-    return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
+    return [
+        name
+        for name, info in MODELS.items()
+        if fnmatch.fnmatchcase(name, pattern)
+        and family in (None, info.family_name)
+        and (max_parameters is None or info.parameters <= max_parameters)
+        and (min_year is None or info.year >= min_year)
+    ]
+
+
+def families() -> list[str]:
+    """Names of the families, such as vgg, in order of registration."""
+    return list(dict.fromkeys(info.family_name for info in MODELS.values()))
 
 
 def model_info(name: str) -> ModelInfo:
@@ -167,7 +204,22 @@ def model_class(name: str) -> "type[ImageClassifier]":
     module, _, family = info.family.partition(":")
     parent: type[ImageClassifier] = getattr(importlib.import_module(module), family)
     body = {"__module__": "zoo.names", "__doc__": parent.__doc__, **info.preset}
+    if info.defaults:
+        body["__init__"] = _with_defaults(parent.__init__, info.defaults)
     return type(name, (parent,), body)
+
+
+def _with_defaults(function: Any, defaults: Mapping[str, Any]) -> FunctionType:
+    """The same function with other default values: what a caller, the help and a saved configuration then see."""
+    same = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    functools.update_wrapper(same, function)
+    del same.__dict__["__wrapped__"]  # else `inspect.signature` would look through it
+    parameters = inspect.signature(function).parameters.values()
+    assert defaults.keys() <= {parameter.name for parameter in parameters}, defaults
+    same.__defaults__ = tuple(defaults.get(p.name, p.default) for p in parameters if p.default is not p.empty)
+    return same
 
 
 def create_model(name: str, *, recipe: str | Recipe = "default", **arguments: Any) -> "ImageClassifier":

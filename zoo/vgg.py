@@ -3,32 +3,36 @@
 https://arxiv.org/abs/1409.1556. Stacks of 3x3 convolutions (stride 1, padding 1) between 2x2 max-poolings, then two
 fully connected layers of 4096 and the classes.
 
-| name  | configuration | weight layers | parameters, 1000 classes at 224 px |
-|-------|---------------|---------------|------------------------------------|
-| vgg11 | A             | 11            | 132,863,336                        |
-| vgg13 | B             | 13            | 133,047,848                        |
-| vgg16 | D             | 16            | 138,357,544                        |
-| vgg19 | E             | 19            | 143,667,240                        |
+| name      | configuration | weight layers | parameters, 1000 classes at 224 px |
+|-----------|---------------|---------------|------------------------------------|
+| vgg11     | A             | 11            | 132,863,336                        |
+| vgg11_lrn | A-LRN         | 11            | 132,863,336                        |
+| vgg13     | B             | 13            | 133,047,848                        |
+| vgg16c    | C             | 16            | 133,638,952                        |
+| vgg16     | D             | 16            | 138,357,544                        |
+| vgg19     | E             | 19            | 143,667,240                        |
 
 Deviations from the paper: the first fully connected layer has as many inputs as the feature map has values at
 `image_size` (the paper's 7 x 7 at 224 px), and the default initialisation is He's, with which all depths train from
 scratch; the paper started the deeper networks from a trained configuration A. Layers, order and state-dict keys are
-torchvision's, also with `norm="batch"` (its `vgg*_bn`).
+torchvision's for A, B, D and E, also with `norm="batch"` (its `vgg*_bn`).
 """
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from zoo.classifier import ImageClassifier
-from zoo.layers import Activation, Init, Norm, make_activation, make_norm2d
+from zoo.layers import Activation, Init, Norm, krizhevsky_lrn, make_activation, make_norm2d
 
-# Table 1 of the paper: 3x3 convolutions in each of the five stages, and the stages' widths.
-CONVOLUTIONS = {
-    "A": (1, 1, 2, 2, 2),
-    "B": (2, 2, 2, 2, 2),
-    "D": (2, 2, 3, 3, 3),
-    "E": (2, 2, 4, 4, 4),
+# Table 1 of the paper: the kernel sizes of the convolutions in each of the five stages, and the stages' widths.
+CONVOLUTIONS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "A-LRN": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -50,6 +54,7 @@ class VGG(ImageClassifier):
         ValueError: If an argument's value is not allowed.
     """
 
+    classifier: nn.Sequential
     config: ClassVar[str] = "D"
 
     def __init__(
@@ -78,16 +83,6 @@ class VGG(ImageClassifier):
         )
         self.finish(init, paper=paper_init)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Images `(N, in_channels, S, S)` to `(N, 512, S // 32, S // 32)`."""
-        z: Tensor = self.features(x)
-        return z
-
-    def forward_head(self, z: Tensor) -> Tensor:
-        """Features `(N, 512, S // 32, S // 32)` to logits `(N, num_classes)`."""
-        logits: Tensor = self.classifier(z.flatten(1))
-        return logits
-
     def stages(self) -> list[nn.Module]:
         """The five convolution stages, the two hidden fully connected layers, and the last layer."""
         ends = [i + 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
@@ -98,11 +93,13 @@ class VGG(ImageClassifier):
 def make_features(config: str, in_channels: int, norm: Norm, activation: Activation) -> nn.Sequential:
     """The convolutional part of configuration `config`."""
     layers: list[nn.Module] = []
-    for width, depth in zip(WIDTHS, CONVOLUTIONS[config], strict=True):
-        for _ in range(depth):
-            conv = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
+    for width, kernel_sizes in zip(WIDTHS, CONVOLUTIONS[config], strict=True):
+        for kernel_size in kernel_sizes:
+            conv = nn.Conv2d(in_channels, width, kernel_size, padding=kernel_size // 2)
             layers += [conv, *make_norm2d(norm, width), make_activation(activation)]
             in_channels = width
+        if config == "A-LRN" and width == WIDTHS[0]:
+            layers.append(krizhevsky_lrn())
         layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
     return nn.Sequential(*layers)
 

@@ -15,7 +15,7 @@ PAPER = Paper(
 # He's initialisation leaves the plateau within the second epoch at every depth.
 DEFAULT = Recipe(
     optimizer="adamw",
-    lr=3e-4,
+    lr=1e-4,
     weight_decay=0.01,
     schedule="cosine",
     warmup_epochs=1,
@@ -67,7 +67,10 @@ TABLE_3 = "Simonyan & Zisserman 2015, Table 3, single test scale 256"
 TORCHVISION = "torchvision 0.25 weights IMAGENET1K_V1, single 224 crop"
 
 
-def _register(name: str, config: str, layers: int, parameters: int, errors: tuple[float, float], top1: float) -> None:
+def _register(
+    name: str, config: str, layers: int, parameters: int, errors: tuple[float, float], top1: float = 0
+) -> None:
+    detail = {"A-LRN": ", local response normalisation after the first", "C": ", three of them 1x1"}.get(config, "")
     register_model(
         ModelInfo(
             name=name,
@@ -77,19 +80,21 @@ def _register(name: str, config: str, layers: int, parameters: int, errors: tupl
             reference=InputSize(in_channels=3, image_size=224, num_classes=1000),
             recipes={"default": DEFAULT, "paper": AS_PUBLISHED},
             preset={"config": config},
-            summary=f"configuration {config}: {layers} weight layers of 3x3 convolutions and three fully connected",
+            summary=f"configuration {config}: {layers} weight layers, {layers - 3} convolutions{detail}",
             image_size=32,
-            deviations=(FROM_SCRATCH if config == "A" else FROM_A, *DEVIATIONS),
+            deviations=(FROM_SCRATCH if config.startswith("A") else FROM_A, *DEVIATIONS),
             published=(
                 PublishedResult("ImageNet top-1 error", errors[0], "%", TABLE_3),
                 PublishedResult("ImageNet top-5 error", errors[1], "%", TABLE_3),
-                PublishedResult("ImageNet top-1 accuracy", top1, "%", TORCHVISION),
+                *((PublishedResult("ImageNet top-1 accuracy", top1, "%", TORCHVISION),) if top1 else ()),
             ),
         )
     )
 
 
 _register("vgg11", "A", 11, 132_863_336, (29.6, 10.4), 69.020)
+_register("vgg11_lrn", "A-LRN", 11, 132_863_336, (29.7, 10.5))
 _register("vgg13", "B", 13, 133_047_848, (28.7, 9.9), 69.928)
+_register("vgg16c", "C", 16, 133_638_952, (28.1, 9.4))
 _register("vgg16", "D", 16, 138_357_544, (27.0, 8.8), 71.592)
 _register("vgg19", "E", 19, 143_667_240, (27.3, 9.0), 72.376)

@@ -1,0 +1,50 @@
+"""The training losses: from logits `(N, num_classes)` and labels `(N,)` or target probabilities to one number."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RUBBISH_PENALTY = 0.1
+"""j in eq. 9 of LeCun et al. 1998: the penalty of the class "none of these". The paper says that it is positive."""
+
+
+def compute_loss(name: str, logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The loss that a recipe calls `name`, averaged over the batch; `label_smoothing` is for cross-entropy."""
+    if name == "cross_entropy":
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    if logits.dtype in (torch.float16, torch.bfloat16):  # as autocast does for cross-entropy
+        logits = logits.float()
+    return LOSSES[name](logits, probabilities(logits, targets))
+
+
+def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
+    """Half the squared distance between the outputs and the targets: 1 for the image's class, 0 for the others."""
+    return (logits - targets).square().sum(dim=1).mean() / 2
+
+
+def maximum_a_posteriori(logits: Tensor, targets: Tensor) -> Tensor:
+    """Eq. 9 of LeCun et al. 1998: y_D + log(exp(-j) + sum_i exp(-y_i)), where a logit is minus the penalty y."""
+    rubbish = torch.full_like(logits[:, :1], -RUBBISH_PENALTY)
+    everything = torch.cat([logits, rubbish], dim=1).logsumexp(dim=1)
+    return (everything - (logits * targets).sum(dim=1)).mean()
+
+
+def perceptron(logits: Tensor, targets: Tensor) -> Tensor:
+    """How far the image's class is behind the winner: its gradient is the perceptron rule (Rosenblatt 1958)."""
+    return (logits.amax(dim=1) - (logits * targets).sum(dim=1)).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mean_squared_error,
+    "map": maximum_a_posteriori,
+    "perceptron": perceptron,
+}
+
+
+def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """Labels as one-hot rows; target probabilities, as mixup makes them, as they are."""
+    if targets.is_floating_point():
+        return targets
+    return F.one_hot(targets, logits.shape[1]).to(logits.dtype)
