@@ -28,8 +28,11 @@ def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
     for name, recipe in info.recipes.items():
         flag = "" if name == "default" else f" (--recipe {name})"
         below += [f"  {name}{flag}: {_short(recipe)}", f"    {recipe.source}"]
-    backbone = f"timm --model.backbone {info.name.removeprefix('timm/')}" if "/" in info.name else info.name
-    below += ["", f"Try it: zoo fit --model {backbone}", f"Its options: zoo fit --model.help {info.name.split('/')[0]}"]
+    below += [
+        "",
+        f"Try it: zoo fit --model {info.name}",
+        f"Its options: zoo fit --model.help {info.name.split('/')[0]}",
+    ]
     return ["\n".join(above), layer_table(summary), "\n".join(below)]
 
 

@@ -26,7 +26,7 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     Model and data names become class paths (so that a file called `vgg16` is no trouble), `--model NAME` comes before
     `--model.norm`, and `--config` before both: the command line wins over the file.
     """
-    pairs = _pairs(_expand(args))
+    pairs = [pair for typed in _pairs(_expand(args)) for pair in _backbone(*typed)]
     if verb == "fit":
         pairs = _complete(pairs)
     for position, (name, value) in enumerate(pairs):
@@ -38,6 +38,13 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     pairs.sort(key=lambda pair: order.get(pair[0], 2))
     words = [name if value is None else f"{name}={value}" for name, value in pairs]
     return [f"--data={MODULES['data']}.digits", *words] if verb == "fit" else words  # the default: what follows wins
+
+
+def _backbone(name: str, value: str | None) -> list[Pair]:
+    """`--model timm/NAME`, as `zoo list` writes it, is the model timm with that backbone."""
+    if name == "--model" and value is not None and value.startswith("timm/"):
+        return [(name, "timm"), ("--model.backbone", value.removeprefix("timm/"))]
+    return [(name, value)]
 
 
 def _complete(pairs: list[Pair]) -> list[Pair]:

@@ -130,5 +130,6 @@ def _option_lines(action: Any) -> list[str]:
     text = re.sub(r"[`*]{1,2}|:\w+:", "", text).rstrip(".:")
     text = text if len(text) < 110 else text[:106].rsplit(" ", 1)[0] + " ..."
     if isinstance(action.default, str | int | float) and action.default != "==SUPPRESS==":
-        text += f" (default: {str(action.default).lower()})"
+        default = str(action.default)
+        text += f" (default: {default.lower() if isinstance(action.default, bool) else default or 'none'})"
     return [f"  {name:<{NAME_WIDTH}} {text}"]

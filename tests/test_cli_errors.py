@@ -62,6 +62,30 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "two lengths": ((*MLP, "--trainer.max_epochs", "1", "--recipe.epochs", "2"), "say one of them"),
     "too few classes": ((*MLP, "--model.num_classes", "5"), "model.num_classes is 5, but 'digits' has 10"),
     "other channels": ((*MLP, "--model.in_channels", "3"), "model.in_channels is 3, but images of 'digits' have 1"),
+    "image too small (alexnet)": (("fit", "--model", "alexnet", "--model.image_size", "28"), "needs at least 29"),
+    "unknown initialisation": ((*MLP, "--model.init", "hee"), "init is 'hee'. Did you mean 'he'?"),
+    "no depth of this family": (("fit", "--model", "resnet20", "--model.depth", "21"), "have 6n + 2 layers"),
+    "unknown shortcut": (
+        ("fit", "--model", "resnet20", "--model.shortcut", "D"),
+        "--model.shortcut is 'D'. Known: A, B, C",
+    ),
+    "unknown loss": ((*MLP, "--recipe.loss", "mes"), "recipe.loss is mes: it must be one of cross_entropy, mse, map"),
+    "smoothing of another loss": (
+        (*MLP, "--recipe.loss", "map", "--recipe.label_smoothing", "0.1"),
+        "recipe.label_smoothing is 0.1: it must be 0 with the loss map",
+    ),
+    "unknown backbone": (
+        ("fit", "--model", "timm/resnt18"),
+        "timm has no backbone 'resnt18'. Did you mean 'resnet18'?",
+    ),
+    "flag that timm's networks lack": (
+        ("fit", "--model", "timm", "--model.norm", "batch"),
+        "timm has no option --model.norm",
+    ),
+    "norm of one pixel": (
+        ("fit", "--model", "resnet18", "--model.norm", "instance"),
+        "with norm 'instance' and stem 'imagenet' it needs at least 33",
+    ),
     "norm without positions": ((*MLP, "--model.norm", "instance"), "norm is 'instance'"),
     "precision without a GPU": (
         (*MLP, "--trainer.accelerator", "cpu", "--trainer.precision", "16-mixed"),

@@ -110,6 +110,7 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypat
             "--data=D.digits --model=M.mlp --recipe.name=paper --no_test=true --resume=true",
         ),
         ("--config a --resume false --data mnist", "--data=D.digits --config=a --data=D.mnist --resume=false"),
+        ("--model timm/resnet18.a1_in1k", "--data=D.digits --model=M.timm --model.backbone=resnet18.a1_in1k"),
         ("--model my.package.Net", "--data=D.digits --model=my.package.Net"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_network_of_timm(zoo_main: Zoo) -> None:
     out = zoo_main("info", "timm/densenet121").out
     assert "parameters  7,978,856 (3 x 224 x 224, 1000 classes)" in out
     assert "backbone.features.denseblock1" in out
-    assert "zoo fit --model timm --model.backbone densenet121" in out
+    assert "zoo fit --model timm/densenet121" in out
 
 
 @pytest.mark.parametrize(

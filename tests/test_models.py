@@ -165,7 +165,11 @@ def test_he_initialisation_keeps_the_variance_through_nineteen_layers() -> None:
         ("resnet20", {"depth": 21}, r"depth is 21: CIFAR's ResNets have 6n \+ 2 layers, .* such as 20"),
         ("resnet20", {"shortcut": "D"}, "shortcut is 'D'. .*Known: A, B, C, none"),
         ("resnet18", {"stem": "smal"}, "Did you mean 'small'"),
-        ("resnet18", {"norm": "instance", "image_size": 32}, "image_size is 32: with norm 'instance'.* at least 33"),
+        (
+            "resnet18",
+            {"norm": "instance", "image_size": 32},
+            "image_size is 32: with norm 'instance' and stem 'imagenet'.* at least 33",
+        ),
         ("timm", {"backbone": "resnt18"}, "timm has no backbone 'resnt18'. Did you mean 'resnet18'"),
         ("timm", {"backbone": "resnet18.a9_in1k"}, "resnet18 has no weights 'a9_in1k'. Did you mean 'a1_in1k'"),
         ("timm", {"backbone": "hf-hub:timm/resnet18"}, "timm has no backbone 'hf-hub:timm/resnet18'"),

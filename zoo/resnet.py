@@ -76,8 +76,8 @@ class ResNet(ImageClassifier):
         in_channels: Channels of the images.
         image_size: Height and width of the images in pixels; the network takes any size (paper: 224, CIFAR 32).
         depth: Layers with weights: 18, 34, 50, 101 or 152; for CIFAR any 6n + 2.
-        shortcut: A: identity, padded with zeros where the shape changes. B: projections where the shape changes. C:
-            projections everywhere. none: the plain network.
+        shortcut: A: identity, zeros added where the shape changes; B: projections there; C: projections everywhere;
+            none: the plain network.
         norm: Layer after each convolution (paper: batch). With none, convolutions have biases.
         dropout: Probability of dropout before the last convolution of each block (Zagoruyko & Komodakis 2016, section
             2.4; paper: 0).
@@ -117,8 +117,7 @@ class ResNet(ImageClassifier):
         check_choice("shortcut", shortcut, Shortcut)
         check_choice("stem", stem, Stem)
         bottleneck, numbers = blocks_in_each_stage(self.table, depth)
-        halvings = len(numbers) - 1 + (2 if stem == "imagenet" else 0)
-        check_instance_norm(norm, image_size, smallest=2**halvings + 1)
+        check_instance_norm(norm, image_size, stem, halvings=len(numbers) - 1 + (2 if stem == "imagenet" else 0))
         block = BLOCKS[bottleneck, preactivation]
         flags = BlockFlags(shortcut, norm, dropout, activation, stride_in_1x1)
         width = channels = WIDTHS[self.table]
@@ -187,11 +186,12 @@ def blocks_in_each_stage(table: str, depth: int) -> tuple[bool, tuple[int, ...]]
     return IMAGENET[depth]
 
 
-def check_instance_norm(norm: Norm, image_size: int, smallest: int) -> None:
+def check_instance_norm(norm: Norm, image_size: int, stem: Stem, halvings: int) -> None:
     """Instance normalisation averages over positions: the last maps must have more than one."""
+    smallest = 2**halvings + 1
     if norm == "instance" and image_size < smallest:
         raise ValueError(
-            f"image_size is {image_size}: with norm 'instance' this network needs at least {smallest}, "
+            f"image_size is {image_size}: with norm 'instance' and stem '{stem}' it needs at least {smallest}, "
             "since smaller images end as maps of one pixel"
         )
 
