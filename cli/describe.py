@@ -37,7 +37,7 @@ def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
 
 
 def _published(info: ModelInfo) -> list[str]:
-    return [f"  {r.value:g} {r.unit}  {r.metric} ({r.source})" for r in info.published] or ["  none"]
+    return [f"  {r.text} {r.unit}  {r.metric} ({r.source})" for r in info.published] or ["  none"]
 
 
 def _short(recipe: Recipe) -> str:
@@ -83,9 +83,7 @@ def beside(counted: list[tuple[ModelInfo, Summary]]) -> Table:
     table.add_row()
     metrics = dict.fromkeys(result.metric for info in infos for result in info.published)
     for metric in metrics:
-        add(
-            metric, ["\n".join(f"{r.value:g} {r.unit}" for r in info.published if r.metric == metric) for info in infos]
-        )
+        add(metric, ["\n".join(f"{r.text} {r.unit}" for r in info.published if r.metric == metric) for info in infos])
     table.add_row()
     add(
         "deviations",

@@ -14,6 +14,7 @@ from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.report import accuracy, evaluated
 from zoo.datamodules.images import ImageFiles, collect_images
+from zoo.recipe import Recipe
 
 
 def evaluate(verb: str, arguments: list[str]) -> int:
@@ -27,6 +28,7 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         checkpoint = read_checkpoint(path)
         cli = ZooCLI(verb, [*_from_checkpoint(checkpoint["zoo"], arguments, path), *arguments])
         load_weights(cli.model, checkpoint, path)
+        cli.model.recipe = Recipe(**checkpoint["zoo"]["recipe"])  # the loss is one of its fields
         preprocessing = checkpoint["zoo"]["data"].get("preprocessing")
         if preprocessing:
             size, typed = preprocessing["image_size"], front.option(arguments, "--data.image_size")
@@ -56,7 +58,7 @@ def _from_checkpoint(facts: dict[str, Any], arguments: list[str], path: str) -> 
     if asked is not None and asked.rpartition(".")[2] != facts["name"]:
         raise UserError(f"'{path}' holds {facts['name']}, not {asked.rpartition('.')[2]}: leave --model out")
     words = [f"--model=zoo.names.{facts['name']}"]
-    words += [f"--model.{key}={_text(value)}" for key, value in facts["args"].items() if value is not None]
+    words += [f"--model.{key}={_text(value)}" for key, value in facts["args"].items()]
     data = facts["data"]
     if "name" in data and front.option(arguments, "--data") is None:
         words.append(f"--data=zoo.datamodules.names.{data['name']}")

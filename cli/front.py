@@ -1,15 +1,19 @@
 """What can be checked and tidied in the arguments before three seconds of imports."""
 
+import inspect
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from zoo.cli.errors import UserError
 from zoo.datamodules.registry import DATASETS
-from zoo.registry import MODELS, nearest
+from zoo.registry import MODELS, model_info, nearest
 
 Pair = tuple[str, str | None]
 SHORT_NAMES = {"model": MODELS, "data": DATASETS}
 """Options whose value is one of our names, and the names."""
+FOLLOWS_DATA = {"num_classes", "in_channels", "image_size"}
+"""Arguments of a model that the data set decides."""
 MODULES = {"model": "zoo.names", "data": "zoo.datamodules.names"}
 
 
@@ -34,6 +38,7 @@ def prepare(verb: str, args: list[str]) -> list[str]:
         if key in SHORT_NAMES and value is not None and "." not in value:
             check_choice(key, value, SHORT_NAMES[key])
             pairs[position] = (name, f"{MODULES[key]}.{value}")
+    pairs += _own_preset(pairs)
     order = {"--config": 0, "-c": 0, "--model": 1, "--data": 1}
     pairs.sort(key=lambda pair: order.get(pair[0], 2))
     words = [name if value is None else f"{name}={value}" for name, value in pairs]
@@ -45,6 +50,36 @@ def _backbone(name: str, value: str | None) -> list[Pair]:
     if name == "--model" and value is not None and value.startswith("timm/"):
         return [(name, "timm"), ("--model.backbone", value.removeprefix("timm/"))]
     return [(name, value)]
+
+
+def _own_preset(pairs: list[Pair]) -> list[Pair]:
+    """What says that a model typed over a file's is that model: the file's preset does not carry over.
+
+    A file holds every argument. Without this, resnet20's file with `--model plain56` would be a resnet20 by that name.
+    """
+    given = dict(pairs)
+    file, typed = given.get("--config") or given.get("-c"), (given.get("--model") or "").rpartition(".")[2]
+    before = _model_in(Path(file)) if file and Path(file).is_file() else typed
+    if before == typed or not {before, typed} <= MODELS.keys():
+        return []
+    from zoo.registry import model_class  # seconds of imports, which this command needs anyway
+
+    keys = {**model_info(before).defaults, **model_info(typed).defaults}.keys() - FOLLOWS_DATA
+    parameters = inspect.signature(model_class(typed)).parameters
+    own = {key: parameters[key].default for key in parameters if key in keys and f"--model.{key}" not in given}
+    return [(f"--model.{key}", value if isinstance(value, str) else json.dumps(value)) for key, value in own.items()]
+
+
+def _model_in(file: Path) -> str:
+    """The name of the model in a configuration file; empty if there is none. What is wrong with it, the parser says."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return ""
+    model = content.get("model", "") if isinstance(content, dict) else ""
+    return str(model.get("class_path", "") if isinstance(model, dict) else model).rpartition(".")[2]
 
 
 def _complete(pairs: list[Pair]) -> list[Pair]:

@@ -62,7 +62,7 @@ def _number(text: str) -> int:
     scale = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}.get(text[-1:].lower(), 1)
     try:
         return int(float(text if scale == 1 else text[:-1]) * scale)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"'{text}' is no number such as 500k or 1M") from None
 
 
@@ -115,12 +115,13 @@ def _list_timm(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} does not filter timm's networks: zoo info timm/NAME counts one")
     import timm
 
-    patterns = [pattern.removeprefix(TIMM) for pattern in options.patterns if pattern.startswith(TIMM)]
-    names = [name for pattern in patterns for name in timm.list_models(pattern)]
+    names: dict[str, None] = {}
+    for pattern in options.patterns:
+        is_timms = pattern.startswith(TIMM)
+        found = timm.list_models(pattern.removeprefix(TIMM)) if is_timms else list_models(pattern)
+        names |= dict.fromkeys(TIMM + name if is_timms else name for name in found)
     if not names:
         raise UserError(f"no model matches {' '.join(options.patterns)}. zoo list 'timm/*' lists all of timm's")
-    ours = [name for pattern in options.patterns if not pattern.startswith(TIMM) for name in list_models(pattern)]
-    names = [*ours, *(TIMM + name for name in names)]
     print(json.dumps([{"name": name} for name in names], indent=2) if options.json else "\n".join(names))
 
 

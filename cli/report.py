@@ -4,6 +4,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli import front
 from zoo.cli.app import ZooCLI
 from zoo.cli.folder import environment, write_json, write_text
 from zoo.cli.metrics_log import plot_curves
@@ -37,7 +38,7 @@ def save_config(cli: "FitCLI") -> None:
     """Write config.yaml: every setting as resolved, so that `--config` repeats the run whatever defaults become."""
     config = cli.config.clone()
     config.resume, config.run_dir, config.ckpt_path = False, None, None
-    for name in ("num_classes", "in_channels", "image_size"):  # what follows from the data is found again
+    for name in front.FOLLOWS_DATA:  # what follows from the data is found again
         if cli.said.get(f"model.init_args.{name}") is None:
             config.model.init_args.pop(name)
     for name, value in cli.recipe.as_dict().items():

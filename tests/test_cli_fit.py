@@ -406,3 +406,32 @@ def test_more_outputs_than_classes(zoo_main: Zoo, tmp_path: Path) -> None:
     outcome = zoo_main("predict", "--ckpt_path", "run/checkpoints/best.ckpt", "--top_k", 12, "black.png")
     assert outcome.status == 0, outcome.err
     assert "11 " in outcome.out
+
+
+def test_a_model_typed_over_a_files_is_that_model(zoo_main: Zoo, tmp_path: Path) -> None:
+    """A file holds every argument: the preset of the file's model must not survive under another name."""
+    file = tmp_path / "resnet20.yaml"
+    file.write_text(zoo_main("fit", "--model", "resnet20", "--model.dropout", 0.1, "--print_config").out)
+    changed = zoo_main("fit", "--config", file, "--model", "plain56", "--print_config").out
+    assert "depth: 56\n    shortcut: none\n" in changed
+    assert "dropout: 0.1\n" in changed, "what the user chose carries over"
+    typed = zoo_main("fit", "--config", file, "--model", "plain56", "--model.shortcut", "B", "--print_config").out
+    assert "depth: 56\n    shortcut: B\n" in typed
+    same = zoo_main("fit", "--config", file, "--model", "resnet20", "--print_config").out
+    assert "depth: 20\n    shortcut: A\n" in same
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("lenet5_1998", ["--recipe.loss", "cross_entropy"]),
+        ("softmax", ["--model.hidden", "null"]),
+        ("mlp", ["--recipe.loss", "mse"]),
+    ],
+)
+def test_test_repeats_the_loss_that_was_trained(model: str, options: list[str], zoo_main: Zoo) -> None:
+    fitted = zoo_main("fit", "--model", model, *options, "--recipe.epochs", 1, "--run_dir", "run")
+    assert fitted.status == 0, fitted.err
+    loss = json.loads(Path("run/run.json").read_text())["metrics"]["test/loss"]
+    tested = zoo_main("test", "--ckpt_path", "run/checkpoints/best.ckpt")
+    assert f"test/loss {loss!r}" in tested.out, tested.err

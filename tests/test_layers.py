@@ -135,7 +135,9 @@ def test_orthogonal_rows_have_length_root_two() -> None:
     torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(300), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("init", ["normal(0)", "normal(-1)", "normal(x)", "normal(", "hee", "normal(STD)", ""])
+@pytest.mark.parametrize(
+    "init", ["normal(0)", "normal(1e999)", "normal(-1)", "normal(x)", "normal(", "hee", "normal(STD)", ""]
+)
 def test_wrong_initialisation_is_named(init: str) -> None:
     with pytest.raises(ValueError, match=r"init is '.*Known: he, xavier, lecun, normal, normal\(STD\), orthogonal"):
         zoo.create_model("lenet5", init=init)

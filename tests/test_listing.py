@@ -46,6 +46,8 @@ def test_timms_names(zoo_main: Zoo) -> None:
     listed = zoo_main("list", "timm/densenet*").out.split()
     assert {"timm/densenet121", "timm/densenet169", "timm/densenet201"} <= set(listed)
     assert all(name.startswith("timm/densenet") for name in listed)
+    mixed = zoo_main("list", "timm/nothing*", "timm/densenet121", "lenet5", "timm/densenet12*").out.split()
+    assert mixed == ["timm/densenet121", "lenet5"]
     assert json.loads(zoo_main("list", "timm/densenet121", "--json").out) == [{"name": "timm/densenet121"}]
 
 
@@ -93,6 +95,7 @@ def test_a_network_of_timm(zoo_main: Zoo) -> None:
         (["list", "vgg*", "--max-params", "1k"], "no model matches 'vgg*' --max-params 1,000"),
         (["list", "--family", "vg"], "unknown family 'vg'. Did you mean 'vgg'?"),
         (["list", "--max-params", "lots"], "'lots' is no number such as 500k or 1M"),
+        (["list", "--max-params", "inf"], "'inf' is no number such as 500k or 1M"),
         (["list", "--min-year", "new"], "invalid int value: 'new'"),
         (["list", "--frobnicate"], "unrecognized arguments: --frobnicate"),
         (["list", "timm/*", "--max-params", "1M"], "--max-params does not filter timm's networks"),

@@ -110,6 +110,16 @@ def test_layer_decay_lowers_the_rate_towards_the_input() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1.0]
 
 
+def test_what_no_stage_holds_stands_at_the_input() -> None:
+    """A transformer's position embedding belongs to no part of it."""
+    model = zoo.create_model("timm", backbone="vit_tiny_patch16_224", image_size=32)
+    groups = list(parameter_groups(model, model.stages(), Recipe(lr=1.0, layer_decay=0.5)))
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert rate.keys() == {id(parameter) for parameter in model.parameters()}
+    assert rate[id(model.backbone.pos_embed)] == min(rate.values()) == 0.5 ** (len(model.stages()) - 1)
+    assert rate[id(model.output.weight)] == 1.0
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("sgd", torch.optim.SGD), ("nesterov", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],

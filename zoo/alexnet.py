@@ -8,7 +8,8 @@ Krizhevsky's of 2014, One weird trick for parallelizing convolutional neural net
 | alexnet      | 64-192-384-256-256         | no  | 1      | 61,100,840                         |
 | alexnet_2012 | 96-256-384-384-256         | yes | 2      | 60,965,224                         |
 
-`alexnet` has torchvision's layers, order and state-dict keys. `alexnet_2012` is the paper's network: conv2, conv4 and
+`alexnet` has torchvision's layers, order and state-dict keys, and like torchvision 256 maps in conv4, where a footnote
+of the 2014 paper says 384. `alexnet_2012` is the paper's network: conv2, conv4 and
 conv5 see the maps of their own GPU only, which is a convolution with two groups. Images below 63 pixels, of which four
 halvings and more leave nothing, get a first convolution with stride 2 and padding 5 in place of 4 and 2.
 """
@@ -21,7 +22,8 @@ from torch import nn
 from zoo.classifier import ImageClassifier
 from zoo.layers import Activation, Init, Norm, check_choice, krizhevsky_lrn, make_activation, make_norm2d, split_before
 
-MIN_IMAGE_SIZE = 29
+MIN_IMAGE_SIZE = {3: 29, 2: 15}
+"""By the size of the pooling: what leaves one pixel after the three of them."""
 PAPER_STEM_SIZE = 63
 """The smallest image of which the paper's first convolution, stride 4, leaves something after three poolings."""
 
@@ -66,8 +68,6 @@ class AlexNet(ImageClassifier):
         init: Init = "he",
     ) -> None:
         super().__init__(num_classes, in_channels, image_size)
-        if image_size < MIN_IMAGE_SIZE:
-            raise ValueError(f"image_size is {image_size}: AlexNet needs at least {MIN_IMAGE_SIZE}")
         check_choice("groups", groups, Literal[1, 2])
         conv1, conv2, conv3, conv4, conv5 = WIDTHS[self.config]
         pool_size = 3 if overlapping else 2
@@ -82,6 +82,9 @@ class AlexNet(ImageClassifier):
         grid = (image_size + 2 * padding - 11) // stride + 1
         for _ in range(3):
             grid = (grid - pool_size) // 2 + 1
+        if grid < 1:
+            least = MIN_IMAGE_SIZE[pool_size]
+            raise ValueError(f"image_size is {image_size}: AlexNet needs at least {least} with this pooling")
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, conv1, kernel_size=11, stride=stride, padding=padding),
             *after(conv1),

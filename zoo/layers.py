@@ -181,7 +181,7 @@ def _parse_init(init: Init) -> tuple[str, float]:
         std = float(number[1]) if number else 0.0
     except ValueError:
         std = 0.0
-    if std <= 0:
+    if not 0 < std < math.inf:
         raise ValueError(f"init is '{init}'.{nearest(init, INITS)} STD is a number above 0, as in normal(0.05).")
     return "normal", std
 

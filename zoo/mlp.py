@@ -18,7 +18,17 @@ from typing import Literal
 from torch import Tensor, nn
 
 from zoo.classifier import ImageClassifier
-from zoo.layers import Activation, Init, Maxout, Norm, lecun_1998_init, make_activation, make_norm1d, split_before
+from zoo.layers import (
+    Activation,
+    Init,
+    Maxout,
+    Norm,
+    check_choice,
+    lecun_1998_init,
+    make_activation,
+    make_norm1d,
+    split_before,
+)
 
 MLPActivation = Literal[Activation, "maxout"]
 
@@ -54,6 +64,8 @@ class MLP(ImageClassifier):
         init: Init = "he",
     ) -> None:
         super().__init__(num_classes, in_channels, image_size)
+        check_choice("activation", activation, MLPActivation)
+        make_norm1d(norm, 1)  # also without hidden layers, a norm that no layer can have is an error
         widths = [300, 100] if hidden is None else hidden
         if any(width < 1 for width in widths):
             raise ValueError(f"hidden is {widths}: every width must be at least 1")

@@ -1,6 +1,6 @@
 """Facts about the perceptrons; the networks themselves are in `zoo.mlp`."""
 
-from zoo.lenet_facts import LECUN_1998
+from zoo.lenet_facts import LECUN_1998, TRAINING
 from zoo.recipe import Recipe
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
 
@@ -21,6 +21,17 @@ LINEAR = Recipe(
     epochs=30,
     source="chosen here on the embedded digits and MNIST",
 )
+CORRECTIONS = Recipe(
+    optimizer="sgd",
+    lr=0.01,
+    momentum=0.0,
+    weight_decay=0.0,
+    schedule="constant",
+    batch_size=1,
+    epochs=10,
+    loss="perceptron",
+    source="Rosenblatt 1958: a correction of fixed size after each mistake; the rate and the number of passes are ours",
+)
 MSE = Deviation("softmax and cross-entropy", "the paper minimises the mean squared error", "--recipe.loss mse")
 FIG_9 = "LeCun et al. 1998, Fig. 9"
 
@@ -31,14 +42,14 @@ register_model(
         paper=ROSENBLATT_1958,
         parameters=7_850,
         reference=MNIST,
-        recipes={"default": LINEAR.replace(loss="perceptron")},
+        recipes={"default": LINEAR.replace(loss="perceptron"), "paper": CORRECTIONS},
         defaults={"hidden": []},
-        summary="a linear classifier that learns from its mistakes only: the perceptron rule",
+        summary="a linear classifier that learns from its mistakes only: the perceptron's loss",
         deviations=(
             Deviation("one linear output for each class", "the paper's machine tells two classes apart"),
             Deviation("it sees the pixels", "the paper puts random threshold units between them and the output"),
             Deviation(
-                "minibatches and AdamW", "the paper corrects after each image; --recipe.batch_size 1 does so too"
+                "minibatches and AdamW", "the paper corrects after each mistake by the same amount", "--recipe paper"
             ),
         ),
     )
@@ -53,8 +64,8 @@ register_model(
         recipes={"default": LINEAR},
         defaults={"hidden": []},
         summary="a linear classifier: multinomial logistic regression",
-        deviations=(MSE,),
-        published=(PublishedResult("MNIST test error", 12.0, "%", f"{FIG_9}, linear classifier (1-layer NN)"),),
+        deviations=(MSE, *TRAINING),
+        published=(PublishedResult("MNIST test error", "12.0", "%", f"{FIG_9}, linear classifier (1-layer NN)"),),
     )
 )
 register_model(
@@ -70,10 +81,11 @@ register_model(
             Deviation("ReLU", "trains faster; the paper has 1.7159 tanh(2x/3)", "--model.activation scaled_tanh"),
             MSE,
             Deviation("initialisation is He's normal", "suits ReLU", "--model.init paper"),
+            *TRAINING,
         ),
         published=(
-            PublishedResult("MNIST test error", 3.05, "%", f"{FIG_9}, 3-layer network 300+100"),
-            PublishedResult("MNIST test error, distortions", 2.5, "%", f"{FIG_9}, 3-layer network 300+100"),
+            PublishedResult("MNIST test error", "3.05", "%", f"{FIG_9}, 3-layer network 300+100"),
+            PublishedResult("MNIST test error, distortions", "2.5", "%", f"{FIG_9}, 3-layer network 300+100"),
         ),
     )
 )

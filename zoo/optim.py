@@ -28,10 +28,11 @@ def parameter_groups(model: nn.Module, stages: list[nn.Module], recipe: Recipe) 
     Biases and norm parameters are the tensors with one dimension; they are not decayed unless `decay_all`.
     """
     seen: set[int] = set()
-    for depth, stage in enumerate([*stages, model]):  # the model itself catches what no stage holds
+    # The model itself catches what no stage holds, such as a position embedding: that stands at the input.
+    for depth, stage in [*enumerate(stages), (0, model)]:
         owned = [p for p in stage.parameters() if p.requires_grad and id(p) not in seen]
         seen.update(id(p) for p in owned)
-        lr = recipe.lr * recipe.layer_decay ** max(len(stages) - 1 - depth, 0)
+        lr = recipe.lr * recipe.layer_decay ** (len(stages) - 1 - depth)
         for decayed in (True, False):
             params = [p for p in owned if (recipe.decay_all or p.ndim > 1) == decayed]
             if params:

@@ -42,12 +42,17 @@ class InputSize:
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A number that somebody else measured, as the source prints it."""
+    """A number that somebody else measured; `text` is the number as the source prints it."""
 
     metric: str
-    value: float
+    text: str
     unit: str
     source: str
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.text)
 
 
 @dataclass(frozen=True)

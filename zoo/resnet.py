@@ -117,16 +117,15 @@ class ResNet(ImageClassifier):
         check_choice("shortcut", shortcut, Shortcut)
         check_choice("stem", stem, Stem)
         bottleneck, numbers = blocks_in_each_stage(self.table, depth)
-        check_instance_norm(norm, image_size, stem, halvings=len(numbers) - 1 + (2 if stem == "imagenet" else 0))
+        is_imagenet = stem == "imagenet"
+        check_instance_norm(norm, image_size, stem, halvings=len(numbers) - 1 + (2 if is_imagenet else 0))
         block = BLOCKS[bottleneck, preactivation]
         flags = BlockFlags(shortcut, norm, dropout, activation, stride_in_1x1)
         width = channels = WIDTHS[self.table]
-        self.conv1 = conv(
-            7 if stem == "imagenet" else 3, in_channels, width, norm, stride=2 if stem == "imagenet" else 1
-        )
+        self.conv1 = conv(7, in_channels, width, norm, stride=2) if is_imagenet else conv(3, in_channels, width, norm)
         self.bn1 = norm_layer(norm, width)
         self.relu = make_activation(activation)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if is_imagenet else nn.Identity()
         for stage, number in enumerate(numbers):
             width = WIDTHS[self.table] * 2**stage
             self.add_module(f"layer{stage + 1}", make_stage(block, number, channels, width, 2 if stage else 1, flags))
@@ -137,6 +136,8 @@ class ResNet(ImageClassifier):
             self.last_activation = nn.Sequential(norm_layer(norm, channels), make_activation(activation))
         self.fc = nn.Linear(channels, num_classes)
         self.finish(init, paper=he_init)
+        if zero_init_residual and shortcut == "none":
+            raise ValueError("zero_init_residual is True, but without shortcuts (none) nothing but zeros would remain")
         without_norm = norm == "none" and shortcut != "none"
         if zero_init_residual or (zero_init_residual is None and without_norm):
             start_as_identity(self.blocks(), scale=without_norm)

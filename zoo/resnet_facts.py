@@ -1,5 +1,6 @@
 """Facts about the residual and plain networks; the networks themselves are in `zoo.resnet`."""
 
+from zoo.common_facts import AUGMENTATION, torchvision_accuracy
 from zoo.recipe import Recipe
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
 
@@ -57,7 +58,9 @@ STRIDE = Deviation(
     "--model.stride_in_1x1 true",
 )
 RECIPE = Deviation("the default recipe is AdamW", "it trains in minutes on a CPU", "--recipe paper")
-CROPS = Deviation("images are normalised by the mean and deviation of each channel", "the paper subtracts a mean image")
+MEAN_IMAGE = Deviation(
+    "images are normalised by the mean and deviation of each channel", "the paper subtracts a mean image"
+)
 SMALL_IMAGES = (
     "On images of 32 to 64 pixels, --model.stem small (a 3x3 convolution, no pooling) keeps more of the image. It is "
     "then not the paper's network for CIFAR, which is the family resnet20 to resnet1202."
@@ -88,7 +91,7 @@ def _imagenet(name: str, depth: int, parameters: int, *published: PublishedResul
             defaults={"depth": depth, "shortcut": shortcut},
             summary=f"{depth} layers for ImageNet, {kind}, {block}",
             image_size=32,
-            deviations=(*own, CROPS, RECIPE),
+            deviations=(*own, RECIPE, MEAN_IMAGE, AUGMENTATION),
             published=published,
             notes=(SMALL_IMAGES, PLAIN_WITHOUT_NORM if shortcut == "none" else WITHOUT_NORM),
         )
@@ -116,60 +119,73 @@ def _cifar(name: str, depth: int, parameters: int, *published: PublishedResult, 
             defaults={"depth": depth, "shortcut": shortcut, "stem": "small", "image_size": 32},
             summary=f"{depth} layers for CIFAR-10, {kind}, widths 16-32-64",
             image_size=16,
-            deviations=(CROPS, RECIPE),
+            deviations=(RECIPE, MEAN_IMAGE),
             published=published,
             notes=(DOES_NOT_LEARN, *notes) if depth == 110 and shortcut == "none" else notes,
         )
     )
 
 
-def _top1(error: float, source: str) -> PublishedResult:
+def _top1(error: str, source: str) -> PublishedResult:
     return PublishedResult("ImageNet top-1 error, 10 crops", error, "%", f"He et al. 2016, {source}")
 
 
-def _top5(error: float, source: str) -> PublishedResult:
+def _top5(error: str, source: str) -> PublishedResult:
     return PublishedResult("ImageNet top-5 error, 10 crops", error, "%", f"He et al. 2016, {source}")
 
 
-def _torchvision(top1: float, top5: float) -> tuple[PublishedResult, PublishedResult]:
-    source = "torchvision weights IMAGENET1K_V1, single 224 crop"
-    return (
-        PublishedResult("ImageNet top-1 accuracy", top1, "%", source),
-        PublishedResult("ImageNet top-5 accuracy", top5, "%", source),
-    )
-
-
-def _table_6(error: float, source: str = "Table 6", metric: str = "CIFAR-10 test error") -> PublishedResult:
+def _table_6(error: str, source: str = "Table 6", metric: str = "CIFAR-10 test error") -> PublishedResult:
     return PublishedResult(metric, error, "%", f"He et al. 2016, {source}")
 
 
-FIG_6 = "read off Fig. 6 (left), good to half a point"
+FIG_6 = "read off Fig. 6 (left), good to half a point, by the README of a-martyn/resnet"
 BC = ("Table 3, option B", "Table 3, option C")
-_imagenet("resnet18", 18, 11_689_512, _top1(27.88, "Table 2, option A"), *_torchvision(69.758, 89.078))
+_imagenet("resnet18", 18, 11_689_512, _top1("27.88", "Table 2, option A"), *torchvision_accuracy("69.758", "89.078"))
 _imagenet(
     "resnet34",
     34,
     21_797_672,
-    _top1(25.03, "Table 2, option A"),
-    _top1(24.52, BC[0]),
-    _top5(7.46, BC[0]),
-    _top1(24.19, BC[1]),
-    _top5(7.40, BC[1]),
-    *_torchvision(73.314, 91.420),
+    _top1("25.03", "Table 2, option A"),
+    _top1("24.52", BC[0]),
+    _top5("7.46", BC[0]),
+    _top1("24.19", BC[1]),
+    _top5("7.40", BC[1]),
+    *torchvision_accuracy("73.314", "91.420"),
 )
-_imagenet("resnet50", 50, 25_557_032, _top1(22.85, "Table 3"), _top5(6.71, "Table 3"), *_torchvision(76.130, 92.862))
-_imagenet("resnet101", 101, 44_549_160, _top1(21.75, "Table 3"), _top5(6.05, "Table 3"), *_torchvision(77.374, 93.546))
-_imagenet("resnet152", 152, 60_192_808, _top1(21.43, "Table 3"), _top5(5.71, "Table 3"), *_torchvision(78.312, 94.046))
-_imagenet("plain18", 18, 11_515_688, _top1(27.94, "Table 2"), shortcut="none")
-_imagenet("plain34", 34, 21_623_848, _top1(28.54, "Table 2"), shortcut="none")
-_cifar("resnet20", 20, 269_722, _table_6(8.75))
-_cifar("resnet32", 32, 464_154, _table_6(7.51))
-_cifar("resnet44", 44, 658_586, _table_6(7.17))
-_cifar("resnet56", 56, 853_018, _table_6(6.97))
-_cifar("resnet110", 110, 1_727_962, _table_6(6.43, "Table 6, best of 5 runs; their mean is 6.61 +- 0.16"))
-_cifar("resnet1202", 1202, 19_421_274, _table_6(7.93))
-_cifar("plain20", 20, 269_722, _table_6(9.5, FIG_6), shortcut="none")
-_cifar("plain32", 32, 464_154, _table_6(10, FIG_6), shortcut="none")
-_cifar("plain44", 44, 658_586, _table_6(12, FIG_6), shortcut="none")
-_cifar("plain56", 56, 853_018, _table_6(13.5, FIG_6), shortcut="none")
-_cifar("plain110", 110, 1_727_962, _table_6(60, "section 4.2", "CIFAR-10 test error, more than"), shortcut="none")
+_imagenet(
+    "resnet50",
+    50,
+    25_557_032,
+    _top1("22.85", "Table 3"),
+    _top5("6.71", "Table 3"),
+    *torchvision_accuracy("76.130", "92.862"),
+)
+_imagenet(
+    "resnet101",
+    101,
+    44_549_160,
+    _top1("21.75", "Table 3"),
+    _top5("6.05", "Table 3"),
+    *torchvision_accuracy("77.374", "93.546"),
+)
+_imagenet(
+    "resnet152",
+    152,
+    60_192_808,
+    _top1("21.43", "Table 3"),
+    _top5("5.71", "Table 3"),
+    *torchvision_accuracy("78.312", "94.046"),
+)
+_imagenet("plain18", 18, 11_515_688, _top1("27.94", "Table 2"), shortcut="none")
+_imagenet("plain34", 34, 21_623_848, _top1("28.54", "Table 2"), shortcut="none")
+_cifar("resnet20", 20, 269_722, _table_6("8.75"))
+_cifar("resnet32", 32, 464_154, _table_6("7.51"))
+_cifar("resnet44", 44, 658_586, _table_6("7.17"))
+_cifar("resnet56", 56, 853_018, _table_6("6.97"))
+_cifar("resnet110", 110, 1_727_962, _table_6("6.43", "Table 6, best of 5 runs; their mean is 6.61 +- 0.16"))
+_cifar("resnet1202", 1202, 19_421_274, _table_6("7.93"))
+_cifar("plain20", 20, 269_722, _table_6("9.5", FIG_6), shortcut="none")
+_cifar("plain32", 32, 464_154, _table_6("10", FIG_6), shortcut="none")
+_cifar("plain44", 44, 658_586, _table_6("12", FIG_6), shortcut="none")
+_cifar("plain56", 56, 853_018, _table_6("13.5", FIG_6), shortcut="none")
+_cifar("plain110", 110, 1_727_962, _table_6("60", "section 4.2", "CIFAR-10 test error, more than"), shortcut="none")

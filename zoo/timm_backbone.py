@@ -66,6 +66,8 @@ class TimmModel(ImageClassifier):
     ) -> None:
         super().__init__(num_classes, in_channels, image_size)
         check_backbone(backbone)
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout is {dropout}: it must be from 0 to 1")
         self.any_size = not _configuration(backbone).fixed_input_size  # type: ignore[misc]  # here it is the network's
         if not _takes(backbone, in_channels, image_size):
             raise ValueError(_size_message(backbone, in_channels, image_size))
@@ -74,9 +76,9 @@ class TimmModel(ImageClassifier):
 
     @property
     def output(self) -> nn.Module:
-        """The layer that gives the logits."""
-        layer: nn.Module = self.backbone.get_classifier()
-        return layer
+        """The layer that gives the logits; the heads of a distilled network, which are averaged, as a list."""
+        layer = self.backbone.get_classifier()
+        return nn.ModuleList(layer) if isinstance(layer, tuple) else layer
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images `(N, in_channels, S, S)` to timm's unpooled features."""
@@ -96,18 +98,19 @@ class TimmModel(ImageClassifier):
         """The parts of timm's network in its order, lists of blocks taken apart once; the last layer at the end."""
         output = self.output
         parts: list[nn.Module] = []
-        for part in _parts(self.backbone, output):
+        heads = [*output] if isinstance(output, nn.ModuleList) else [output]
+        for part in _parts(self.backbone, heads):
             parts += part.children() if isinstance(part, nn.Sequential | nn.ModuleList) else [part]
         return [*(part for part in parts if next(part.parameters(), None) is not None), output]
 
 
-def _parts(network: nn.Module, output: nn.Module) -> Iterator[nn.Module]:
-    """The children of `network` without `output`: one that holds it, such as a head, gives its own children."""
+def _parts(network: nn.Module, heads: list[nn.Module]) -> Iterator[nn.Module]:
+    """The children of `network` without the last layers: one that holds them gives its own children."""
     for child in network.children():
-        if child is output:
+        if any(child is head for head in heads):
             continue
-        if any(module is output for module in child.modules()):
-            yield from _parts(child, output)
+        if any(module is head for module in child.modules() for head in heads):
+            yield from _parts(child, heads)
         else:
             yield child
 
@@ -128,7 +131,7 @@ def timm_info(backbone: str) -> ModelInfo:
         info,
         name=f"timm/{backbone}",
         paper=replace(info.paper, url=page),
-        reference=InputSize(channels, size, own.num_classes),
+        reference=InputSize(channels, size, own.num_classes or info.reference.num_classes),
         summary=f"timm's {architecture}; pretrained weights: {', '.join(weights) or 'none'}",
     )
 
@@ -162,12 +165,22 @@ def _create(backbone: str, in_channels: int, image_size: int, **arguments: Any) 
 
 
 def _takes(backbone: str, in_channels: int, image_size: int) -> bool:
-    """Whether the network can be built for images of this size and runs on one; no memory is used to find out."""
-    try:
-        with torch.device("meta"), torch.no_grad():
-            _create(backbone, in_channels, image_size).eval()(torch.zeros(1, in_channels, image_size, image_size))
-    except (RuntimeError, AssertionError, ValueError, ZeroDivisionError):
-        return False
+    """Whether the network can be built for images of this size and runs on one; no memory is used to find out.
+
+    Raises:
+        ValueError: If it cannot classify: some of timm's networks give features only.
+    """
+    with torch.device("meta"), torch.no_grad():
+        try:
+            network = _create(backbone, in_channels, image_size, num_classes=2)
+            logits = network.eval()(torch.zeros(1, in_channels, image_size, image_size))
+            classifies = tuple(logits.shape) == (1, 2) and hasattr(network, "get_classifier")
+        except (TypeError, AttributeError):  # no argument num_classes, or no tensor that comes out
+            classifies = False
+        except (RuntimeError, AssertionError, ValueError, ZeroDivisionError):
+            return False
+    if not classifies:
+        raise ValueError(f"timm's {backbone} has no classifier: it gives features only. Choose another backbone")
     return True
 
 

@@ -48,7 +48,7 @@ class VGG(ImageClassifier):
         norm: Layer between each convolution and its activation; `batch` is torchvision's `vgg*_bn`.
         dropout: Probability of dropout after the first two fully connected layers (paper: 0.5).
         activation: Activation after each convolution and the first two fully connected layers (paper: relu).
-        init: Initialisation; `paper` is normal with variance 0.01 (section 3.1), with which only A trains.
+        init: Initialisation; `paper` is normal with variance 0.01, from which the paper trains A (section 3.1).
 
     Raises:
         ValueError: If an argument's value is not allowed.

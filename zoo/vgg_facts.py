@@ -1,5 +1,6 @@
 """Facts about the VGG family; the network itself is in `zoo.vgg`."""
 
+from zoo.common_facts import AUGMENTATION, MEAN_ONLY, torchvision_accuracy
 from zoo.recipe import Recipe
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
 
@@ -58,18 +59,17 @@ DEVIATIONS = (
         flag="--model.image_size 224",
     ),
     Deviation(
-        what="the default recipe is AdamW for 9 epochs",
+        what="the default recipe is AdamW",
         why="it trains every depth without batch normalisation in minutes",
         flag="--recipe paper",
     ),
+    MEAN_ONLY,
+    AUGMENTATION,
 )
 TABLE_3 = "Simonyan & Zisserman 2015, Table 3, single test scale 256"
-TORCHVISION = "torchvision 0.25 weights IMAGENET1K_V1, single 224 crop"
 
 
-def _register(
-    name: str, config: str, layers: int, parameters: int, errors: tuple[float, float], top1: float = 0
-) -> None:
+def _register(name: str, config: str, layers: int, parameters: int, errors: tuple[str, str], *torchvision: str) -> None:
     detail = {"A-LRN": ", local response normalisation after the first", "C": ", three of them 1x1"}.get(config, "")
     register_model(
         ModelInfo(
@@ -86,15 +86,15 @@ def _register(
             published=(
                 PublishedResult("ImageNet top-1 error", errors[0], "%", TABLE_3),
                 PublishedResult("ImageNet top-5 error", errors[1], "%", TABLE_3),
-                *((PublishedResult("ImageNet top-1 accuracy", top1, "%", TORCHVISION),) if top1 else ()),
+                *(torchvision_accuracy(*torchvision) if torchvision else ()),
             ),
         )
     )
 
 
-_register("vgg11", "A", 11, 132_863_336, (29.6, 10.4), 69.020)
-_register("vgg11_lrn", "A-LRN", 11, 132_863_336, (29.7, 10.5))
-_register("vgg13", "B", 13, 133_047_848, (28.7, 9.9), 69.928)
-_register("vgg16c", "C", 16, 133_638_952, (28.1, 9.4))
-_register("vgg16", "D", 16, 138_357_544, (27.0, 8.8), 71.592)
-_register("vgg19", "E", 19, 143_667_240, (27.3, 9.0), 72.376)
+_register("vgg11", "A", 11, 132_863_336, ("29.6", "10.4"), "69.020", "88.628")
+_register("vgg11_lrn", "A-LRN", 11, 132_863_336, ("29.7", "10.5"))
+_register("vgg13", "B", 13, 133_047_848, ("28.7", "9.9"), "69.928", "89.246")
+_register("vgg16c", "C", 16, 133_638_952, ("28.1", "9.4"))
+_register("vgg16", "D", 16, 138_357_544, ("27.0", "8.8"), "71.592", "90.382")
+_register("vgg19", "E", 19, 143_667_240, ("27.3", "9.0"), "72.376", "90.876")
