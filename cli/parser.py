@@ -14,7 +14,7 @@ from zoo.cli.messages import shorten
 from zoo.datamodules import names
 from zoo.datamodules.augment import POLICIES
 from zoo.datamodules.registry import DATASETS
-from zoo.layers import Activation, Init, Norm
+from zoo.layers import INITS, Activation, Norm
 from zoo.registry import MODELS, model_class
 
 ALLOWED_IMPORTS = ["zoo", "lightning.pytorch", "torch.optim", "torch.nn"]
@@ -43,7 +43,7 @@ HELP = {
 NAME_WIDTH = 42
 
 MODEL_FLAGS = f"""\
-  --model.norm {"|".join(get_args(Norm))}     --model.dropout P     --model.init {"|".join(get_args(Init))}
+  --model.norm {"|".join(get_args(Norm))}     --model.dropout P     --model.init {"|".join(INITS)}
   --model.activation {"|".join(get_args(Activation))}          --model.image_size N
   all of one model: zoo {{verb}} --model.help NAME"""
 DATA_FLAGS = f"""\
@@ -94,7 +94,7 @@ class Parser(LightningArgumentParser):
             listed.update(common)
         verb = self.prog.split()[-1]
         if "model" in actions:
-            lines += ["", "Every model takes:", MODEL_FLAGS.format(verb=verb)]
+            lines += ["", "Every model but timm takes:", MODEL_FLAGS.format(verb=verb)]
             lines += ["", "Data sets take:", DATA_FLAGS.format(verb=verb)]
         rest = [action for name, action in actions.items() if name not in listed and _is_plain(action)]
         for title, prefix in (

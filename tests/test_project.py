@@ -134,6 +134,8 @@ def test_help_starts_with_what_people_use(verb: str, zoo_main: Zoo) -> None:
     outcome = zoo_main(verb, "--help")
     assert outcome.status == 0, outcome.err
     assert f"usage: zoo {verb}" in outcome.out
+    if verb != "predict":
+        assert "--model.init he|xavier|lecun|normal|normal(STD)|orthogonal|paper" in outcome.out
     order = ["\n  --trainer.accelerator", "\n  --ckpt_path", "\n  --trainer.num_nodes"]
     assert sorted(order, key=outcome.out.index) == order
     assert max(map(len, outcome.out.splitlines())) <= 180
