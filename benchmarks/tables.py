@@ -62,7 +62,8 @@ def hardware_line() -> str:
     runs = [run for data in ("digits", "mnist") for run in read_results(data).values()]
     places = {f"{run['hardware']['processor']}, {run['hardware']['cores']} cores" for run in runs}
     versions = {f"torch {run['versions']['torch']}, lightning {run['versions']['lightning']}" for run in runs}
-    return f"One run each, seed {runs[0]['seed']}; {'; '.join(sorted(places))}; {'; '.join(sorted(versions))}."
+    where = f"{'; '.join(sorted(places))} of a shared machine; {'; '.join(sorted(versions))}"
+    return f"One run each, seed {runs[0]['seed']}; {where}."
 
 
 def _command(run: dict[str, Any]) -> str:
