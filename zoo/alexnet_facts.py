@@ -1,6 +1,6 @@
 """Facts about AlexNet; the network itself is in `zoo.alexnet`."""
 
-from zoo.common_facts import AUGMENTATION, MEAN_ONLY, torchvision_accuracy
+from zoo.common_facts import AUGMENTATION, CONVOLUTIONAL, MEAN_ONLY, torchvision_accuracy
 from zoo.recipe import Recipe
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
 
@@ -18,17 +18,6 @@ KRIZHEVSKY_2014 = Paper(
     year=2014,
     url="https://arxiv.org/abs/1404.5997",
 )
-DEFAULT = Recipe(
-    optimizer="adamw",
-    lr=3e-4,
-    weight_decay=0.01,
-    schedule="cosine",
-    warmup_epochs=1,
-    batch_size=32,
-    epochs=15,
-    gradient_clip=1.0,
-    source="chosen here on the embedded digits",
-)
 AS_PUBLISHED = Recipe(
     optimizer="sgd",
     lr=0.01,
@@ -42,7 +31,7 @@ AS_PUBLISHED = Recipe(
     source="Krizhevsky et al. 2012, section 5; the moments of the rate's three steps are ours",
 )
 # From the paper's initialisation the network stays at chance at first: a lower rate and more epochs.
-DEFAULT_2012 = DEFAULT.replace(lr=1e-4, epochs=45)
+DEFAULT_2012 = CONVOLUTIONAL.replace(lr=1e-4, epochs=45)
 TABLE_2 = "Krizhevsky et al. 2012, Table 2, 1 CNN"
 SMALL_IMAGES = Deviation(
     "below 63 pixels, the first convolution has stride 2 and padding 5",
@@ -58,7 +47,7 @@ register_model(
         paper=KRIZHEVSKY_2014,
         parameters=61_100_840,
         reference=InputSize(in_channels=3, image_size=224, num_classes=1000),
-        recipes={"default": DEFAULT, "paper": AS_PUBLISHED},
+        recipes={"default": CONVOLUTIONAL, "paper": AS_PUBLISHED},
         preset={"config": "2014"},
         summary="the single column, as in torchvision",
         image_size=32,

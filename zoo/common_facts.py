@@ -1,7 +1,20 @@
 """Facts that several families share."""
 
+from zoo.recipe import Recipe
 from zoo.registry import Deviation, PublishedResult
 
+CONVOLUTIONAL = Recipe(
+    optimizer="adamw",
+    lr=3e-4,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup_epochs=1,
+    batch_size=32,
+    epochs=15,
+    gradient_clip=1.0,
+    source="chosen here on the embedded digits",
+)
+"""Where the default recipes of the deeper networks start from; each has a rate and a length of its own."""
 MEAN_ONLY = Deviation(
     "images are normalised by the mean and the deviation of each channel", "the paper subtracts the mean only"
 )

@@ -1,6 +1,6 @@
 """Facts about the residual and plain networks; the networks themselves are in `zoo.resnet`."""
 
-from zoo.common_facts import AUGMENTATION, torchvision_accuracy
+from zoo.common_facts import AUGMENTATION, CONVOLUTIONAL, torchvision_accuracy
 from zoo.recipe import Recipe
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
 
@@ -11,19 +11,8 @@ HE_2016 = Paper(
     year=2016,
     url="https://arxiv.org/abs/1512.03385",
 )
-DEFAULT = Recipe(
-    optimizer="adamw",
-    lr=1e-3,
-    weight_decay=0.01,
-    schedule="cosine",
-    warmup_epochs=1,
-    batch_size=32,
-    epochs=15,
-    gradient_clip=1.0,
-    source="chosen here on the embedded digits",
-)
-# The wide networks overshoot at that rate; with a lower one they also learn without batch normalisation.
-DEFAULT_IMAGENET = DEFAULT.replace(lr=3e-4)
+# The narrow networks for CIFAR take a higher rate than the wide ones for ImageNet, which overshoot with it.
+DEFAULT_CIFAR = CONVOLUTIONAL.replace(lr=1e-3)
 IMAGENET_RECIPE = Recipe(
     optimizer="sgd",
     lr=0.1,
@@ -90,7 +79,7 @@ def _imagenet(name: str, depth: int, parameters: int, *published: PublishedResul
             paper=HE_2016,
             parameters=parameters,
             reference=InputSize(in_channels=3, image_size=224, num_classes=1000),
-            recipes={"default": DEFAULT_IMAGENET, "paper": IMAGENET_RECIPE},
+            recipes={"default": CONVOLUTIONAL, "paper": IMAGENET_RECIPE},
             defaults={"depth": depth, "shortcut": shortcut},
             summary=f"{depth} layers for ImageNet, {kind}, {block}",
             image_size=32,
@@ -108,7 +97,7 @@ def _cifar(name: str, depth: int, parameters: int, *published: PublishedResult, 
         source = f"{CIFAR_RECIPE.source}; the paper's 400 iterations at a rate of 0.01 are a linear warm-up here"
         paper = paper.replace(warmup_epochs=400 / 351, source=source)
     # Deep networks without shortcuts, which is the paper's point, take twice as long.
-    default = DEFAULT.replace(epochs=30) if shortcut == "none" and depth > 40 else DEFAULT
+    default = DEFAULT_CIFAR.replace(epochs=30) if shortcut == "none" and depth > 40 else DEFAULT_CIFAR
     notes = (PLAIN_WITHOUT_NORM if shortcut == "none" else WITHOUT_NORM,)
     register_model(
         ModelInfo(

@@ -1,6 +1,6 @@
 """Facts about the entry for timm's networks; the module is `zoo.timm_backbone`."""
 
-from zoo.recipe import Recipe
+from zoo.common_facts import CONVOLUTIONAL
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, register_model
 
 register_model(
@@ -17,16 +17,8 @@ register_model(
         parameters=3_504_872,
         reference=InputSize(in_channels=3, image_size=224, num_classes=1000),
         recipes={
-            "default": Recipe(
-                optimizer="adamw",
-                lr=1e-3,
-                weight_decay=0.01,
-                schedule="cosine",
-                warmup_epochs=1,
-                batch_size=32,
-                epochs=12,
-                gradient_clip=1.0,
-                source="chosen here on the embedded digits with mobilenetv2_100",
+            "default": CONVOLUTIONAL.replace(
+                lr=1e-3, epochs=12, source="chosen here on the embedded digits with mobilenetv2_100"
             )
         },
         summary="any network of timm: --model.backbone NAME; see zoo list 'timm/*' and zoo info timm/NAME",

@@ -1,6 +1,6 @@
 """Facts about the VGG family; the network itself is in `zoo.vgg`."""
 
-from zoo.common_facts import AUGMENTATION, MEAN_ONLY, torchvision_accuracy
+from zoo.common_facts import AUGMENTATION, CONVOLUTIONAL, MEAN_ONLY, torchvision_accuracy
 from zoo.recipe import Recipe
 from zoo.registry import Deviation, InputSize, ModelInfo, Paper, PublishedResult, register_model
 
@@ -14,17 +14,7 @@ PAPER = Paper(
 
 # Without batch normalisation SGD at the paper's rate stays at chance for many epochs on small data sets; AdamW with
 # He's initialisation leaves the plateau within the second epoch at every depth.
-DEFAULT = Recipe(
-    optimizer="adamw",
-    lr=1e-4,
-    weight_decay=0.01,
-    schedule="cosine",
-    warmup_epochs=1,
-    batch_size=32,
-    epochs=9,
-    gradient_clip=1.0,
-    source="chosen here on the embedded digits",
-)
+DEFAULT = CONVOLUTIONAL.replace(lr=1e-4, epochs=9)
 # The paper divides the rate by 10 whenever the validation accuracy stops improving, three times in 74 epochs; the
 # moments are not published, so the run is cut into four equal parts.
 AS_PUBLISHED = Recipe(
