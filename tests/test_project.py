@@ -69,6 +69,15 @@ def test_tables_in_the_readme_are_those_of_the_result_files() -> None:
     assert tables.render(README) == README
 
 
+@pytest.mark.parametrize("name", sorted(tables.read_results("digits")))
+def test_results_are_of_the_recipes_that_the_models_have(name: str) -> None:
+    """A recipe that changes needs a new run: else the README would promise what the command does not do."""
+    run = tables.read_results("digits")[name]
+    recipe = zoo.model_info(run["model"]).recipe(run["recipe"]["name"]).as_dict()
+    trained = {key: value for key, value in run["recipe"].items() if key not in ("name", "source")}
+    assert trained == {key: value for key, value in recipe.items() if key != "source"}
+
+
 def readme_commands() -> list[str]:
     blocks = re.findall(r"```\n(.*?)```", README, flags=re.S)
     lines = [re.split(r"\s{3,}", line)[0] for block in blocks for line in block.splitlines()]
