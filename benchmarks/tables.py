@@ -57,6 +57,31 @@ def summary() -> str:
     )
 
 
+def speed_table() -> str:
+    """What `python -m zoo.benchmarks.speed` measured."""
+    found = read_results("speed")
+    loader, lenet5, resnet20 = found["loader"], found["lenet5"], found["resnet20"]
+    tree, memory = found["folder"], found["memory"]
+    names = list(loader)[:3]
+    rows = [
+        *((f"32-pixel images in memory, {name}", f"{loader[name]:,.0f} images/s, one core") for name in names),
+        ("LeNet-5 on MNIST, `zoo fit` / bare PyTorch loop over tensors in memory", f"{lenet5['ratio']:.2f}"),
+        ("ResNet-20 on 32-pixel images, the same", f"{resnet20['ratio']:.2f}"),
+        (f"{tree['images']:,} JPEG files: first epoch, which decodes all", f"{tree['first_epoch_seconds']:.1f} s"),
+        ("the same: a later epoch", f"{tree['later_epoch_seconds']:.2f} s"),
+        (
+            "the same: ImageFolder and torchvision transforms, two workers",
+            f"{tree['public_script_epoch_seconds']:.1f} s",
+        ),
+        ("ResNet-18 on that tree: peak memory of `zoo fit`", f"{memory['zoo_bytes'] / 2**20:,.0f} MiB"),
+        ("the same: a bare script without data", f"{memory['bare_bytes'] / 2**20:,.0f} MiB"),
+    ]
+    place = f"{loader['hardware']['processor']}, {loader['hardware']['cores']} cores of a shared machine"
+    versions = f"torch {loader['versions']['torch']}, lightning {loader['versions']['lightning']}"
+    table = "\n".join(["| what | measured |", "|---|---:|", *(f"| {what} | {figure} |" for what, figure in rows)])
+    return f"{table}\n\nMedians of several turns, `python -m zoo.benchmarks.speed`; {place}; {versions}."
+
+
 def hardware_line() -> str:
     """What the committed runs ran on."""
     runs = [run for data in ("digits", "mnist") for run in read_results(data).values()]
@@ -80,7 +105,13 @@ def _seconds(run: dict[str, Any] | None) -> str:
 
 def render(text: str) -> str:
     """`text` with the content between each pair of markers generated anew."""
-    parts = {"summary": summary(), "models": models_table(), "runs": runs_table(), "hardware": hardware_line()}
+    parts = {
+        "summary": summary(),
+        "models": models_table(),
+        "runs": runs_table(),
+        "hardware": hardware_line(),
+        "speed": speed_table(),
+    }
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda found, new=content: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)  # type: ignore[misc]

@@ -11,6 +11,7 @@ VERBS = {
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test set",
     "predict": "classify image files with a checkpoint",
+    "data": "the data sets: list, show, check, prepare",
     "list": "the models, and what is known about them",
     "info": "one model: paper, parameters, published results, deviations from the paper",
 }
@@ -19,7 +20,8 @@ EXAMPLES = """\
   zoo fit --model lenet5 --data mnist --data.root DIR      add --data.download true to fetch MNIST
   zoo test --ckpt_path runs/.../checkpoints/best.ckpt
   zoo predict --ckpt_path runs/.../checkpoints/best.ckpt photo.png folder/
-  zoo fit --config runs/.../config.yaml --resume           goes on where it stopped"""
+  zoo fit --config runs/.../config.yaml --resume           goes on where it stopped
+  zoo data show --data digits                              a picture of what augmentation does"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +58,10 @@ def _dispatch(args: list[str]) -> int:
         from zoo.cli import listing
 
         return listing.run(verb, args[1:])
+    if verb == "data":
+        from zoo.cli import data
+
+        return data.run(args[1:])
     arguments = front.prepare(verb, args[1:])
     return _run(verb, arguments)
 

@@ -14,6 +14,8 @@ from zoo.classifier import ImageClassifier
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
+from zoo.cli.progress_bar import progress_bar
+from zoo.cli.quiet import skip_driver_search
 from zoo.cli.recipes import add_recipe, recipe_changes
 from zoo.datamodules.base import ImageDataModule
 from zoo.recipe import Recipe
@@ -54,6 +56,7 @@ class ZooCLI(LightningCLI):
         for name in MODELS:
             getattr(model_names, name)  # the parser finds short names in config files among existing classes
         restrict_imports()
+        skip_driver_search()
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -144,6 +147,13 @@ class ZooCLI(LightningCLI):
         arguments = self.config[key].get("init_args") or namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
 
+    def read_data(self, stage: str) -> None:
+        """Fetch and read the data now, so that what is wrong with them is said before anything else happens."""
+        with progress_bar(f"reading {self.datamodule.spec.name}") as self.datamodule.progress:
+            self.datamodule.prepare_data()
+            self.datamodule.setup(stage)
+        self.datamodule.progress = None  # a bar cannot be sent to a loader's processes
+
     def _match_model_to_data(self) -> None:
         """Classes and channels follow the data; the image size is what the user said, or what the model needs."""
         arguments, data = self.config.model.init_args, self.datamodule
@@ -156,8 +166,13 @@ class ZooCLI(LightningCLI):
         arguments.num_classes = classes or data.num_classes
         arguments.in_channels = data.in_channels
         native = data.spec.image_size
+        if data.spec.any_size and self.model_name in MODELS:
+            native = model_info(self.model_name).reference.image_size
         arguments.image_size = data.image_size = self._image_size(native)
-        if data.image_size > native:
+        if data.spec.any_size:
+            at = f"{data.image_size} x {data.image_size}"
+            self.notices.append(f"images of {name} are cut square and resized to {at} (--data.image_size)")
+        elif data.image_size > native:
             how = "with a black border" if data.border else "enlarged"
             at = f"{how} at {data.image_size} x {data.image_size}"
             self.notices.append(f"images of {name} are {native} x {native}: {self.model_name} gets them {at}")

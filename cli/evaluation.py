@@ -14,6 +14,7 @@ from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.report import accuracy, evaluated
 from zoo.datamodules.images import ImageFiles, collect_images
+from zoo.datamodules.registry import DATASETS
 from zoo.recipe import Recipe
 
 
@@ -35,15 +36,19 @@ def evaluate(verb: str, arguments: list[str]) -> int:
             if typed is not None and typed != str(size):
                 raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
             cli.datamodule.use_preprocessing(preprocessing)
-        cli.datamodule.prepare_data()
-        cli.datamodule.setup(verb)
+        _check_classes(cli, checkpoint["zoo"]["data"].get("class_names"), path)
+        cli.read_data(verb)
+        split = "test" if verb == "test" else "val"
+        if split not in cli.datamodule.splits:
+            raise UserError(
+                f"'{cli.datamodule.root}' has no {split} images: zoo {'validate' if verb == 'test' else 'test'}?"
+            )
     run = cli.trainer.test if verb == "test" else cli.trainer.validate
     results = run(cli.model, datamodule=cli.datamodule, verbose=False)
     if not results:
         raise UserError(f"nothing to {verb}: the trainer is limited to no batches")
     metrics = results[0]
     if cli.trainer.is_global_zero:
-        split = "test" if verb == "test" else "val"
         share, count = metrics[f"{split}/acc"], evaluated(cli, split)
         images = f"{count:,} {split} images" if count else f"some {split} images"
         print(f"{cli.model_name} on {cli.datamodule.spec.name}, {images}")
@@ -59,11 +64,31 @@ def _from_checkpoint(facts: dict[str, Any], arguments: list[str], path: str) -> 
         raise UserError(f"'{path}' holds {facts['name']}, not {asked.rpartition('.')[2]}: leave --model out")
     words = [f"--model=zoo.names.{facts['name']}"]
     words += [f"--model.{key}={_text(value)}" for key, value in facts["args"].items()]
-    data = facts["data"]
-    if "name" in data and front.option(arguments, "--data") is None:
+    data, asked = facts["data"], front.option(arguments, "--data")
+    if "name" in data and asked is None:
         words.append(f"--data=zoo.datamodules.names.{data['name']}")
         words += [f"--data.{key}={_text(value)}" for key, value in data["args"].items() if value is not None]
+    elif asked is not None and "classes" in data.get("args", {}) and _has_any_size(asked):
+        words += [f"--data={asked}", f"--data.classes={_text(data['class_names'])}"]  # the labels that the model knows
     return words
+
+
+def _has_any_size(data: str) -> bool:
+    spec = DATASETS.get(data.rpartition(".")[2])
+    return spec is not None and spec.any_size
+
+
+def _check_classes(cli: ZooCLI, known: list[str] | None, path: str) -> None:
+    """The same number of classes is not enough: they must be the same classes in the same order."""
+    found = cli.datamodule.class_names
+    if known and found != known:
+        name = cli.datamodule.spec.name
+        raise UserError(f"'{path}' was trained on the classes {shortened(known)}, but {name} has {shortened(found)}")
+
+
+def shortened(names: list[str]) -> str:
+    """The first few of many names."""
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
 
 
 def _text(value: Any) -> str:

@@ -4,15 +4,18 @@ import inspect
 import os
 import re
 import sys
+from functools import cache
 from typing import Any, NoReturn, get_args
 
+import docstring_parser
 import jsonargparse
 from lightning.pytorch.cli import LightningArgumentParser
 
 from zoo.cli.errors import UserError
 from zoo.cli.messages import shorten
-from zoo.datamodules import names
+from zoo.datamodules import names, parameters
 from zoo.datamodules.augment import POLICIES
+from zoo.datamodules.options import DataOptions
 from zoo.datamodules.registry import DATASETS
 from zoo.layers import INITS, Activation, Norm
 from zoo.registry import MODELS, model_class
@@ -47,8 +50,10 @@ MODEL_FLAGS = f"""\
   --model.activation {"|".join(get_args(Activation))}          --model.image_size N
   all of one model: zoo {{verb}} --model.help NAME"""
 DATA_FLAGS = f"""\
-  --data.root DIR    --data.download true    --data.image_size N    --data.batch_size N    --data.num_workers N
-  --data.augment {"|".join(POLICIES)}        --data.val_size 0.1
+  --data.root DIR    --data.download true    --data.image_size N    --data.num_workers N
+  --data.augment {"|".join(POLICIES)} or FILE.yaml
+  --data.val_size 0.1    --data.kfold 5 --data.fold 0    --data.train_size N    --data.train_fraction P
+  --data.class_subset "[cat, dog]"    --data.sampler balanced    --data.normalize auto    --data.permute_pixels SEED
   all of one data set: zoo {{verb}} --data.help NAME"""
 
 
@@ -109,13 +114,15 @@ class Parser(LightningArgumentParser):
 
 def nested_options() -> set[str]:
     """Options of the models and data sets, such as `model.norm`."""
-    classes = {"model": [model_class(name) for name in MODELS], "data": [getattr(names, name) for name in DATASETS]}
-    return {
-        f"{key}.{parameter}"
-        for key, members in classes.items()
-        for member in members
-        for parameter in inspect.signature(member).parameters
-    }
+    of_models = {f"model.{p}" for name in MODELS for p in inspect.signature(model_class(name)).parameters}
+    return of_models | {f"data.{p}" for name in DATASETS for p in parameters(getattr(names, name))}
+
+
+@cache
+def _shared_texts() -> dict[str, str]:
+    """What the options of all data sets mean: jsonargparse does not look into the parent of their list."""
+    documented = docstring_parser.parse(DataOptions.__doc__ or "").params
+    return {f"data.{parameter.arg_name}": parameter.description or "" for parameter in documented}
 
 
 def _is_plain(action: Any) -> bool:
@@ -125,10 +132,11 @@ def _is_plain(action: Any) -> bool:
 def _option_lines(action: Any) -> list[str]:
     """One option as one line: name, first sentence of its help, default."""
     name = f"--{action.dest}".replace("--config", "--config FILE")
-    text = HELP.get(action.dest) or " ".join((action.help or "").replace("%%", "%").split())
+    written = (action.help or "").replace("%%", "%") or _shared_texts().get(action.dest, "")
+    text = HELP.get(action.dest) or " ".join(written.split())
     text = re.split(r"(?<=[a-z)`][.:])\s+(?=[A-Z])", text)[0]
     text = re.sub(r"[`*]{1,2}|:\w+:", "", text).rstrip(".:")
-    text = text if len(text) < 110 else text[:106].rsplit(" ", 1)[0] + " ..."
+    text = text if len(text) < 110 or action.dest in HELP else text[:106].rsplit(" ", 1)[0] + " ..."
     if isinstance(action.default, str | int | float) and action.default != "==SUPPRESS==":
         default = str(action.default)
         text += f" (default: {default.lower() if isinstance(action.default, bool) else default or 'none'})"

@@ -23,6 +23,17 @@ LOGGERS = (  # "Seed set to 0", tips about other products: the run says what it 
 )
 
 
+def skip_driver_search() -> None:
+    """Where there is no GPU, keep torch from looking for a driver at every optimiser step, which costs 0.3 ms each time.
+
+    The answer would be the same; a step of LeNet-5 takes 3 ms.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
 def quiet() -> None:
     """Filter the known harmless warnings and tips."""
     for pattern in HARMLESS:

@@ -46,6 +46,8 @@ def save_config(cli: "FitCLI") -> None:
             config[f"recipe.{name}"] = value
     config.recipe.name = cli.recipe_name
     config.pop("config", None)
+    if not isinstance(cli.datamodule.augment, str):  # a policy of the user's own: its file may change or go
+        config.data.init_args.augment = cli.datamodule.augment
     text = cli.parser.dump(config, skip_unset=True, skip_validation=True)
     path = cli.folder / "config.yaml"
     write_text(path, f"# zoo fit --config {path}\n{text}")

@@ -33,7 +33,7 @@ class FitCLI(ZooCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
-        self._load_data()
+        self.read_data("fit")
         settings = self.config_init.trainer
         self._check_batches()
         self._choose_folder()
@@ -45,11 +45,6 @@ class FitCLI(ZooCLI):
         return super().instantiate_trainer(
             callbacks=callbacks, logger=logger, default_root_dir=str(self.folder), **kwargs
         )
-
-    def _load_data(self) -> None:
-        """Read the data now, so that what is wrong with it is said before anything is written."""
-        self.datamodule.prepare_data()
-        self.datamodule.setup("fit")
 
     def _check_batches(self) -> None:
         """Build a trainer for trial, which finds what is wrong with the settings, and count its devices."""
@@ -144,7 +139,9 @@ def fit(arguments: list[str]) -> int:
 
 
 def test_best(cli: FitCLI) -> None:
-    """Evaluate the best epoch, or without a validation split the last one, on the test set."""
+    """Evaluate the best epoch, or without a validation split the last one, on the test set if there is one."""
+    if "test" not in cli.datamodule.splits:
+        return
     if cli.best is not None and cli.best.best_model_path:
         path = cli.best.best_model_path
         load_weights(cli.model, read_checkpoint(path, must_be_registered=False), path)

@@ -1,32 +1,45 @@
-"""Images in memory, and the dataset that hands them out a batch at a time."""
+"""Images that can be fetched by position: what a source has to offer, images in memory, and a view of some of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from zoo.datamodules.augment import Augment
 from zoo.datamodules.batch import resize_batch
 
-Key = int | tuple[int, int]  # an index, or (index, epoch) where the result depends on the epoch
+Pixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Where images come from. Nothing that it returns may be a view of what it keeps."""
+
+    def whole(self, positions: Indices) -> list[Pixels]:
+        """Images as they are, each uint8 (H, W, C)."""
+
+    def square(self, positions: Indices, side: int) -> Pixels:
+        """The images' centres with the shorter side resized to `side`: uint8 (N, side, side, C)."""
+
+    def fingerprint(self) -> str:
+        """A short text that is another one for other images."""
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images with their labels.
+    """Images in memory with their labels.
 
     Attributes:
         images: uint8, (N, H, W, C).
         labels: int64, (N,).
     """
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    images: Pixels
+    labels: Indices
+    _shared: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert self.images.dtype == np.uint8 and self.images.ndim == 4, (self.images.dtype, self.images.shape)
@@ -35,67 +48,62 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: npt.NDArray[np.int64]) -> "Arrays":
-        """A copy of the images at these positions."""
-        return Arrays(self.images[indices], self.labels[indices])
+    def __getstate__(self) -> dict[str, Any]:
+        # Where loader processes are not forked, the images go to them through shared memory, all to one copy of them.
+        if not hasattr(self, "_shared"):
+            shared: Any = torch.from_numpy(self.images)
+            object.__setattr__(self, "_shared", shared.share_memory_())
+            object.__setattr__(self, "images", self._shared.numpy())
+        return {"images": self._shared, "labels": self.labels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "images", state["images"].numpy())
+        object.__setattr__(self, "labels", state["labels"])
+
+    def whole(self, positions: Indices) -> list[Pixels]:
+        """Copies of the images at these positions."""
+        return list(self.images[positions])
+
+    def square(self, positions: Indices, side: int) -> Pixels:
+        """The images at these positions, uint8 (N, side, side, C)."""
+        pixels: Pixels = resize_batch(torch.from_numpy(self.images[positions]), side).numpy()
+        return pixels
+
+    def fingerprint(self) -> str:
+        """A hash of the images."""
+        return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
 
 
-def split(arrays: Arrays, size: int | float, seed: int) -> tuple[Arrays, Arrays]:
-    """Cut a part off in which every class has its share.
+@dataclass(frozen=True)
+class Split:
+    """Some images of a source, in an order: a view, no copy.
 
-    Args:
-        arrays: What is to be divided.
-        size: The size of the second part: a number of images, or a fraction of all of them.
-        seed: Which images go there.
-
-    Returns:
-        The rest, and the part of that size; both in the original order.
-
-    Raises:
-        ValueError: There are too few images to give every class a share.
-    """
-    try:
-        first, second = train_test_split(
-            np.arange(len(arrays)), test_size=size, stratify=arrays.labels, random_state=seed
-        )
-    except ValueError as error:
-        classes = len(np.unique(arrays.labels))
-        raise ValueError(f"cannot cut {size} off {len(arrays)} images of {classes} classes: {error}") from None
-    return arrays.take(np.sort(first)), arrays.take(np.sort(second))
-
-
-class ArrayDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Images in memory, fetched a whole batch at a time.
-
-    A batch is indexed once and resized once. Only augmentation works image by image, and it sees a copy: the arrays
-    themselves never change.
-
-    Args:
-        arrays: The images and labels.
-        image_size: The side of the images handed out.
-        border: Width of a black border that belongs to `image_size`.
-        augment: What is done to the images of a training set; None for evaluation.
+    Attributes:
+        source: The images.
+        positions: int64, (N,): where they are in the source.
+        labels: int64, (N,).
     """
 
-    def __init__(self, arrays: Arrays, image_size: int, border: int = 0, augment: Augment | None = None) -> None:
-        self.arrays = arrays
-        self.image_size = image_size
-        self.border = border
-        self.augment = augment
+    source: Source
+    positions: Indices
+    labels: Indices
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "Split":
+        """All of these images."""
+        return cls(arrays, np.arange(len(arrays)), arrays.labels)
 
     def __len__(self) -> int:
-        return len(self.arrays)
+        return len(self.labels)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        images, labels = self.__getitems__([key])
-        return images[0], labels[0]
+    def take(self, rows: Indices) -> "Split":
+        """The images in these rows."""
+        return Split(self.source, self.positions[rows], self.labels[rows])
 
-    def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
-        """Images (N, H, W, C) in uint8 and labels (N,) for a list of indices or of (index, epoch) pairs."""
-        pairs = [(key, 0) if isinstance(key, int) else key for key in keys]
-        indices = np.array([index for index, _ in pairs], dtype=np.int64)
-        images = torch.from_numpy(self.arrays.images[indices])  # fancy indexing copies
-        images = resize_batch(images, self.image_size, self.border)
-        if self.augment is not None:
-            images = torch.from_numpy(self.augment(images.numpy(), pairs))
-        return images, torch.from_numpy(self.arrays.labels[indices])
+    def whole(self, rows: Indices) -> list[Pixels]:
+        """The images in these rows as they are."""
+        return self.source.whole(self.positions[rows])
+
+    def square(self, rows: Indices, side: int) -> Pixels:
+        """The images in these rows, uint8 (N, side, side, C)."""
+        return self.source.square(self.positions[rows], side)

@@ -1,22 +1,30 @@
 """The DataModule that all datasets share: three splits, augmentation for one of them, loaders that can be resumed."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Unpack
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from zoo.datamodules.arrays import ArrayDataset, Arrays, split
-from zoo.datamodules.augment import build_augment, check_policy
-from zoo.datamodules.batch import normalize_first
-from zoo.datamodules.checks import fraction, whole_number
+from zoo.datamodules.arrays import Arrays, Split
+from zoo.datamodules.augment import Augment, build_augment, resolve_policy
+from zoo.datamodules.batch import prepare_batch
+from zoo.datamodules.checks import choice, whole_number
+from zoo.datamodules.dataset import ImageDataset
+from zoo.datamodules.download import Progress
 from zoo.datamodules.loader import StatelessLoader, build_loader, default_num_workers, is_on_gpu, place
+from zoo.datamodules.options import DataOptions
 from zoo.datamodules.registry import dataset_spec
 from zoo.datamodules.sampler import EvalSampler, TrainSampler, epoch_and_step, fitting_batch_size
+from zoo.datamodules.splits import Selection
+from zoo.datamodules.statistics import IMAGENET, channel_statistics
 
 DEFAULT_BATCH_SIZE = 128
+LARGEST_SEED = 2**32 - 1
 
 
 class ImageDataModule(LightningDataModule):
@@ -28,51 +36,45 @@ class ImageDataModule(LightningDataModule):
     Args:
         root: Folder that holds the dataset.
         download: Fetch the dataset into the folder if it is not there.
-        batch_size: Images per step over all devices together. 128 if not given.
-        num_workers: Loader processes. If not given: none on one or two processors, else up to four.
-        image_size: Side of the images in pixels. The dataset's own size if not given.
-        augment: Changes to training images: none, flip_crop, affine, color, strong or imagenet. The dataset's own
-            policy if not given. Digits are never mirrored, whatever the policy.
-        val_size: Part of the training set that is held out for validation.
-        seed: Seed of the validation split, the order and the augmentation. The run's seed if not given.
+        **options: See `DataOptions`.
     """
 
     dataset = ""  # the name in the registry
+    progress: Progress | None = None
+    """Told how far downloading or decoding is: (done, total). Set by who can show it."""
 
-    def __init__(
-        self,
-        root: str | None = None,
-        download: bool = False,
-        batch_size: int | None = None,
-        num_workers: int | None = None,
-        image_size: int | None = None,
-        augment: str | None = None,
-        val_size: float = 0.1,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, root: str | None = None, download: bool = False, **options: Unpack[DataOptions]) -> None:
         super().__init__()
         self.spec = dataset_spec(self.dataset)
         if self.spec.needs_root and not root:
             raise ValueError(f"{self.dataset} is read from a folder: give its path as root (--data.root DIR)")
         self.root = None if root is None else str(root)  # a path object could not be stored in a checkpoint
         self.download = download
-        self.batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        workers = default_num_workers() if num_workers is None else num_workers
-        self.num_workers = whole_number("num_workers", workers, least=0)
-        self._image_size = None if image_size is None else whole_number("image_size", image_size)
-        self.augment = check_policy(self.spec.augment if augment is None else augment)
-        self.val_size = fraction("val_size", val_size)
-        run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.seed = whole_number("seed", run_seed, least=0, most=2**32 - 1)
-        self.splits: dict[str, Arrays] = {}
+        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.seed = whole_number("seed", given.get("seed", run_seed), least=0, most=LARGEST_SEED)
+        self.selection = Selection(
+            **{name: given[name] for name in Selection.__dataclass_fields__ if name in given} | {"seed": self.seed}
+        )
+        self.batch_size = given.get("batch_size", DEFAULT_BATCH_SIZE)
+        self.num_workers = whole_number("num_workers", given.get("num_workers", self.default_num_workers()), least=0)
+        self._image_size = whole_number("image_size", given["image_size"]) if "image_size" in given else None
+        self.augment = resolve_policy(given.get("augment", self.spec.augment))
+        published = "spec" if self.spec.mean else "auto"
+        self.normalize = choice("normalize", given.get("normalize", published), ("spec", "auto", "imagenet"))
+        self.sampler = choice("sampler", given.get("sampler", "shuffle"), ("shuffle", "balanced"))
+        self.drop_last = bool(given.get("drop_last", True))
+        self.permute_pixels: int | None = given.get("permute_pixels")
+        self.splits: dict[str, Split] = {}
         self.notices: list[str] = []
+        self._is_normalization_set = False
         self._border: int | None = None  # until `use_preprocessing` sets a trained model's
         self._batches_done = 0  # by the run that is being resumed
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
-        return self.spec.num_classes
+        return len(self.class_names)
 
     @property
     def in_channels(self) -> int:
@@ -82,7 +84,13 @@ class ImageDataModule(LightningDataModule):
     @property
     def class_names(self) -> list[str]:
         """What the labels 0, 1, 2, ... mean."""
-        return list(self.spec.class_names)
+        return [self.spec.class_names[number] for number in self.selection.classes(self.spec.class_names)]
+
+    @property
+    def class_counts(self) -> list[int]:
+        """How many training images each class has, once `setup` has run."""
+        counts: list[int] = np.bincount(self.splits["train"].labels, minlength=self.num_classes).tolist()
+        return counts
 
     @property
     def image_size(self) -> int:
@@ -110,6 +118,11 @@ class ImageDataModule(LightningDataModule):
         self._batch_size = whole_number("batch_size", value)
 
     @property
+    def cached(self) -> Path | None:
+        """Where decoded images are kept, if they are."""
+        return None
+
+    @property
     def sizes(self) -> dict[str, int]:
         """How many images each split has, once `setup` has run."""
         return {name: len(arrays) for name, arrays in self.splits.items()}
@@ -119,31 +132,49 @@ class ImageDataModule(LightningDataModule):
         spec = self.spec
         return {
             "name": spec.name,
-            "args": self._arguments(),
-            "preprocessing": {
-                "image_size": self.image_size,
-                "in_channels": spec.in_channels,
-                "mean": list(spec.mean),
-                "std": list(spec.std),
-                "border": self.border,
-            },
+            "args": self.arguments(),
+            "preprocessing": self.preprocessing(),
             "class_names": self.class_names,
         }
 
-    def _arguments(self) -> dict[str, Any]:
-        # Without `download` and `num_workers`: they belong to a machine, not to the data.
-        names = ("root", "batch_size", "image_size", "augment", "val_size", "seed")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image becomes what the network sees."""
+        facts: dict[str, Any] = {"image_size": self.image_size, "in_channels": self.in_channels, "border": self.border}
+        facts |= {"mean": list(self.spec.mean), "std": list(self.spec.std)}
+        return facts if self.permute_pixels is None else {**facts, "permute_pixels": self.permute_pixels}
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that build these data again, on another machine too; those not given are left out."""
+        chosen = {"root": self.root, "image_size": self.image_size, **self._choices()}
+        return {name: _plain(value) for name, value in chosen.items() if value is not None}
+
+    def _choices(self) -> dict[str, Any]:
+        """What a run must keep to be resumed exactly."""
+        names = ("batch_size", "augment", "normalize", "sampler", "drop_last", "permute_pixels")
+        return {**{name: getattr(self, name) for name in names}, **asdict(self.selection)}
 
     def use_preprocessing(self, preprocessing: Mapping[str, Any]) -> None:
-        """Prepare images as a trained model expects them: what `describe()["preprocessing"]` said in its training."""
+        """Prepare images as a trained model expects them: what `preprocessing()` said in its training."""
         self.image_size = preprocessing["image_size"]
-        mean, std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
-        self.spec = replace(self.spec, mean=mean, std=std)
+        self.use_normalization(preprocessing["mean"], preprocessing["std"])
         self._border = preprocessing["border"]
+        self.permute_pixels = preprocessing.get("permute_pixels")
+
+    def use_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalise with this mean and deviation per channel, such as those of pretrained weights."""
+        self.spec, self._is_normalization_set = replace(self.spec, mean=tuple(mean), std=tuple(std)), True
+
+    def default_num_workers(self) -> int:
+        """Loader processes if the user does not say how many."""
+        return default_num_workers()
+
+    def load(self) -> dict[str, Split]:
+        """The dataset's own parts: train, test and, if it has one, val."""
+        train, test = self.load_arrays()
+        return {"train": Split.of(train), "test": Split.of(test)}
 
     def load_arrays(self) -> tuple[Arrays, Arrays]:
-        """The official training and test sets; every dataset defines this."""
+        """The official training and test sets of a dataset that fits into memory."""
         raise NotImplementedError(f"{type(self).__name__} must define load_arrays")
 
     def setup(self, stage: str | None = None) -> None:
@@ -151,20 +182,43 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit":
             self._batches_done = 0  # Lightning calls load_state_dict after this if there is a run to resume
         if not self.splits:
-            whole, test = self.load_arrays()
-            train, val = split(whole, self.val_size, self.seed)
-            self.splits = {"train": train, "val": val, "test": test}
+            parts = self.load()
+            self._normalize(parts["train"])
+            self.splits = self.selection.apply(parts, self.spec.class_names)
+
+    def _normalize(self, train: Split) -> None:
+        if self._is_normalization_set or self.normalize == "spec":
+            return
+        if self.normalize == "imagenet" and self.in_channels != len(IMAGENET[0]):
+            channels = f"{self.in_channels} channel" + "s" * (self.in_channels > 1)
+            raise ValueError(f"normalize is imagenet, which is for colour: images of {self.spec.name} have {channels}")
+        self.use_normalization(*(IMAGENET if self.normalize == "imagenet" else channel_statistics(train, self._side)))
+
+    @property
+    def _side(self) -> int:
+        """The size at which the mean and deviation of images are taken."""
+        return self.spec.image_size
 
     def train_dataloader(self) -> StatelessLoader:
-        """Shuffled, augmented training images; the last batch is left out unless it is full."""
-        dataset = self._images("train", self.augment)
+        """Shuffled, augmented training images; a last batch that is not full is left out unless `drop_last` is off."""
+        dataset = self._images("train", is_training=True)
         rank, world = place(self.trainer)
         batch_size = fitting_batch_size(self.batch_size, len(dataset), world)
         if batch_size != self.batch_size:
             self._notice(f"batch_size {self.batch_size} is more than the training images: {batch_size} is used")
         position = None if self.trainer is None else self._position
-        sampler = TrainSampler(dataset, batch_size, seed=self.seed, rank=rank, world=world, position=position)
-        return self._loader(dataset, sampler, batch_size // world)
+        labels = self.splits["train"].labels if self.sampler == "balanced" else None
+        sampler = TrainSampler(
+            dataset,
+            batch_size,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            position=position,
+            drop_last=self.drop_last,
+            labels=labels,
+        )
+        return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> StatelessLoader:
         """Validation images in order, each exactly once."""
@@ -180,7 +234,7 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise uint8 images on the device; batches of floats pass through."""
-        return normalize_first(batch, self.spec.mean, self.spec.std)
+        return prepare_batch(batch, self.preprocessing())
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands, and what must stay the same for it to be resumed exactly."""
@@ -197,9 +251,9 @@ class ImageDataModule(LightningDataModule):
                 self._notice(f"not an exact resume: {name} was {before} and is {now}")
 
     def _facts(self) -> dict[str, Any]:
-        facts = {name: getattr(self, name) for name in ("batch_size", "image_size", "augment", "val_size", "seed")}
         limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        return {"dataset": self.spec.name, **facts, "devices": place(self.trainer)[1], "limit_train_batches": limit}
+        where = {"devices": place(self.trainer)[1], "limit_train_batches": limit}
+        return {"dataset": self.spec.name, "image_size": self.image_size, **where, **_plain(self._choices())}
 
     def _done(self) -> int:
         # Lightning restores its own counter after it may have built the loader and started its workers (a schedule
@@ -213,23 +267,33 @@ class ImageDataModule(LightningDataModule):
         limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
         return epoch_and_step(self._done(), steps, limit)
 
-    def _images(self, name: str, augment: str = "none") -> ArrayDataset:
+    def make_augment(self) -> Augment | None:
+        """What is done to training images at this size; None if nothing is."""
+        size, channels, mirror = self.image_size, self.in_channels, self.spec.mirror
+        return build_augment(self.augment, seed=self.seed, image_size=size, in_channels=channels, mirror=mirror)
+
+    def _images(self, name: str, *, is_training: bool = False) -> ImageDataset:
         self.setup()
-        size, spec = self.image_size, self.spec
-        change = build_augment(
-            augment, seed=self.seed, image_size=size, in_channels=spec.in_channels, mirror=spec.mirror
-        )
-        return ArrayDataset(self.splits[name], size, self.border, change)
+        if name not in self.splits:
+            raise ValueError(f"{self.spec.name} has no {name} images")
+        change = self.make_augment() if is_training else None
+        return ImageDataset(self.splits[name], self.image_size, self.border, change)
 
     def _eval_loader(self, name: str) -> StatelessLoader:
         dataset = self._images(name)
         rank, world = place(self.trainer)
-        return self._loader(dataset, EvalSampler(dataset, rank=rank, world=world), max(1, self.batch_size // world))
+        return self._loader(dataset, EvalSampler(dataset, max(1, self.batch_size // world), rank=rank, world=world))
 
-    def _loader(self, dataset: ArrayDataset, sampler: TrainSampler | EvalSampler, batch_size: int) -> StatelessLoader:
-        workers, pin_memory = self.num_workers, is_on_gpu(self.trainer)
-        return build_loader(dataset, sampler, batch_size=batch_size, num_workers=workers, pin_memory=pin_memory)
+    def _loader(self, dataset: ImageDataset, sampler: TrainSampler | EvalSampler) -> StatelessLoader:
+        return build_loader(dataset, sampler, num_workers=self.num_workers, pin_memory=is_on_gpu(self.trainer))
 
     def _notice(self, line: str) -> None:
         if line not in self.notices:
             self.notices.append(line)
+
+
+def _plain(value: Any) -> Any:
+    """Lists in the place of tuples, as checkpoints and JSON have them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -1,7 +1,11 @@
 """What happens to a batch of images between the file and the network, the same in training, testing and prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +29,16 @@ def resize_batch(images: Tensor, image_size: int, border: int = 0) -> Tensor:
     if images.shape[1:3] != (inner, inner):
         images = _interpolate(images, inner)
     return F.pad(images, (0, 0, border, border, border, border)) if border else images
+
+
+def add_border(images: npt.NDArray[np.uint8], border: int) -> npt.NDArray[np.uint8]:
+    """The images (N, H, W, C) with a black border of so many pixels; the images themselves if it is 0."""
+    if border == 0:
+        return images
+    count, height, width, channels = images.shape
+    result = np.zeros((count, height + 2 * border, width + 2 * border, channels), dtype=np.uint8)
+    result[:, border:-border, border:-border] = images
+    return result
 
 
 def _interpolate(images: Tensor, side: int) -> Tensor:
@@ -52,16 +66,44 @@ def normalize_batch(images: Tensor, mean: Sequence[float], std: Sequence[float])
     """
     if not len(mean) == len(std) == images.shape[-1]:
         raise ValueError(f"images of {images.shape[-1]} channels need as many means, not {len(mean)} and {len(std)}")
-    # non_blocking: a blocking copy of these few numbers would wait for all work queued on a GPU, at every batch.
-    shift = torch.tensor(mean).view(-1, 1, 1).to(images.device, non_blocking=True)
-    scale = torch.tensor(std).view(-1, 1, 1).to(images.device, non_blocking=True)
-    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255).sub_(shift).div_(scale)
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
+    return images.permute(0, 3, 1, 2).to(torch.float32).mul_(scale).add_(shift)
 
 
-def normalize_first(batch: object, mean: Sequence[float], std: Sequence[float]) -> object:
-    """Normalise the images of an `(images, anything)` batch; a batch that is floating already passes through."""
+@lru_cache(maxsize=8)
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(x / 255 - mean) / std as one multiplication and one addition; (C, 1, 1) each."""
+    means, deviations = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std))
+    return (1 / (255 * deviations)).float().to(device), (-means / deviations).float().to(device)
+
+
+def permute_pixels(images: Tensor, seed: int) -> Tensor:
+    """Move the pixels of every image to other places, always the same: the permuted-MNIST task.
+
+    Args:
+        images: (N, C, H, W).
+        seed: Which of the permutations of the H * W places.
+    """
+    order = _permutation(images.shape[-2] * images.shape[-1], seed, images.device)
+    return images.flatten(2)[:, :, order].view(images.shape)
+
+
+@lru_cache(maxsize=8)
+def _permutation(places: int, seed: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).permutation(places)).to(device)
+
+
+def prepare_batch(batch: object, preprocessing: Mapping[str, Any]) -> object:
+    """Make floats of the images of an `(images, anything)` batch; a batch that is floating already passes through.
+
+    Args:
+        batch: uint8 images (N, H, W, C), and what comes with them.
+        preprocessing: What `ImageDataModule.describe` says under that name.
+    """
     if isinstance(batch, tuple | list) and len(batch) == 2:
         images, rest = batch
         if isinstance(images, Tensor) and images.dtype == torch.uint8:
-            return normalize_batch(images, mean, std), rest
+            images = normalize_batch(images, preprocessing["mean"], preprocessing["std"])
+            seed = preprocessing.get("permute_pixels")
+            return (images if seed is None else permute_pixels(images, seed)), rest
     return batch

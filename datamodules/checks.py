@@ -1,5 +1,7 @@
 """Checks of arguments: each raises one line that names the value, the rule and a remedy."""
 
+from zoo.datamodules.registry import unknown
+
 
 def whole_number(name: str, value: int, *, least: int = 1, most: int | None = None) -> int:
     """Return the value if it is an integer within the bounds.
@@ -25,3 +27,14 @@ def fraction(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise ValueError(f"{name} must lie between 0 and 1, for example 0.1, not {value!r}")
     return float(value)
+
+
+def choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Return the value if it is one of the choices.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if value not in choices:
+        raise ValueError(unknown(name, value, list(choices)))
+    return value

@@ -5,10 +5,14 @@ Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", 
 official split, so a fixed fifth of them is the test set here, whatever the seed of the run.
 """
 
+from typing import Unpack
+
 import numpy as np
 
-from zoo.datamodules.arrays import Arrays, split
+from zoo.datamodules.arrays import Arrays
 from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.options import DataOptions
+from zoo.datamodules.splits import cut_rows
 
 TEST_IMAGES = 360
 _TEST_SEED = 0  # part of the definition of the dataset: never change it
@@ -20,34 +24,13 @@ class Digits(ImageDataModule):
     1,437 images are for training and validation. The other 360, a fixed stratified part, are the test set.
 
     Args:
-        batch_size: Images per step over all devices together. 128 if not given.
-        num_workers: Loader processes. If not given: none on one or two processors, else up to four.
-        image_size: Side of the images in pixels. 8 if not given.
-        augment: Changes to training images: none, flip_crop, affine, color, strong or imagenet. affine if not given.
-            Digits are never mirrored, whatever the policy.
-        val_size: Part of the training set that is held out for validation.
-        seed: Seed of the validation split, the order and the augmentation. The run's seed if not given.
+        **options: See `DataOptions`.
     """
 
     dataset = "digits"
 
-    def __init__(
-        self,
-        batch_size: int | None = None,
-        num_workers: int | None = None,
-        image_size: int | None = None,
-        augment: str | None = None,
-        val_size: float = 0.1,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            image_size=image_size,
-            augment=augment,
-            val_size=val_size,
-            seed=seed,
-        )
+    def __init__(self, **options: Unpack[DataOptions]) -> None:
+        super().__init__(**options)
 
     def load_arrays(self) -> tuple[Arrays, Arrays]:
         """The 1,437 images to learn from and the 360 to test on."""
@@ -55,4 +38,6 @@ class Digits(ImageDataModule):
 
         bunch = load_digits()
         images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]  # values are 0..16
-        return split(Arrays(images, bunch.target.astype(np.int64)), TEST_IMAGES, _TEST_SEED)
+        labels = bunch.target.astype(np.int64)
+        train, test = cut_rows(labels, TEST_IMAGES, _TEST_SEED)
+        return Arrays(images[train], labels[train]), Arrays(images[test], labels[test])

@@ -1,6 +1,7 @@
 """Synthetic images for trying things out: no file, any number of classes, any size, and still something to learn."""
 
 from dataclasses import replace
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from zoo.datamodules.arrays import Arrays
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.checks import whole_number
+from zoo.datamodules.options import DataOptions
 
 _SEED = 20130814  # part of the definition of the dataset: the images do not depend on the seed of the run
 _MEAN, _PATTERN_STD, _NOISE_STD = 0.5, 0.16, 0.12  # of images scaled to 0..1; together a deviation of 0.2
@@ -16,17 +18,13 @@ _MEAN, _PATTERN_STD, _NOISE_STD = 0.5, 0.16, 0.12  # of images scaled to 0..1; t
 class Fake(ImageDataModule):
     """Synthetic images: a fixed smooth pattern per class, shifted at random, with noise.
 
-    The images are the same in every run; a fifth as many again are the test set.
+    The images are the same in every run, made in the size asked for; a fifth as many again are the test set.
 
     Args:
         num_classes: How many classes there are.
         in_channels: 1 for grey images, 3 for colour.
-        image_size: Side of the images in pixels.
         num_samples: Images for training and validation.
-        batch_size: Images per step over all devices together. 128 if not given.
-        num_workers: Loader processes. If not given: none on one or two processors, else up to four.
-        augment: Changes to training images: none, flip_crop, affine, color, strong or imagenet. none if not given.
-        seed: Seed of the validation split, the order and the augmentation. The run's seed if not given.
+        **options: See `DataOptions`.
     """
 
     dataset = "fake"
@@ -35,14 +33,10 @@ class Fake(ImageDataModule):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,
         num_samples: int = 2000,
-        batch_size: int | None = None,
-        num_workers: int | None = None,
-        augment: str | None = None,
-        seed: int | None = None,
+        **options: Unpack[DataOptions],
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, augment=augment, seed=seed)
+        super().__init__(**options)
         whole_number("num_classes", num_classes, least=2)
         if in_channels not in (1, 3):
             raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {in_channels!r}")
@@ -50,7 +44,7 @@ class Fake(ImageDataModule):
             self.spec,
             class_names=tuple(str(label) for label in range(num_classes)),
             in_channels=in_channels,
-            image_size=whole_number("image_size", image_size),
+            image_size=self.image_size,
             mean=(_MEAN,) * in_channels,
             std=(0.2,) * in_channels,
         )
@@ -63,10 +57,11 @@ class Fake(ImageDataModule):
         test = max(self.num_classes, self.num_samples // 5)
         return self._draw(patterns, self.num_samples, 0), self._draw(patterns, test, 1)
 
-    def _arguments(self) -> dict[str, object]:
-        names = ("num_classes", "in_channels", "num_samples", "batch_size", "augment", "seed")
-        # The images are made in the spec's size; a size that was set later is part of the preprocessing.
-        return {**{name: getattr(self, name) for name in names}, "image_size": self.spec.image_size}
+    def arguments(self) -> dict[str, Any]:
+        """What makes the same images; a size that was set later is part of the preprocessing."""
+        names = ("num_classes", "in_channels", "num_samples")
+        made = {name: getattr(self.spec if name != "num_samples" else self, name) for name in names}
+        return {**super().arguments(), **made, "image_size": self.spec.image_size}
 
     def _pattern(self, label: int) -> npt.NDArray[np.float64]:
         """Waves of low frequency, so that the pattern continues over the edges: (H, W, C), mean 0, deviation 1."""

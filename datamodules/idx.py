@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 _UINT8 = 0x08  # the only type code that the MNIST family uses
+_CHUNK = 1 << 20
+_MOST_DEFLATE = 1032  # a byte of gzip can stand for no more: RFC 1951, 258 values in two bits
 
 
 def read_images(path: Path, side: int) -> npt.NDArray[np.uint8]:
@@ -29,20 +31,27 @@ def read_images(path: Path, side: int) -> npt.NDArray[np.uint8]:
     return images
 
 
-def read_labels(path: Path, num_classes: int) -> npt.NDArray[np.int64]:
+def read_labels(path: Path, num_classes: int, first: int = 0) -> npt.NDArray[np.int64]:
     """Labels (N,) from an IDX file, plain or .gz.
+
+    Args:
+        path: The file.
+        num_classes: How many classes there are.
+        first: The number of the first class in the file; it becomes 0.
 
     Raises:
         ValueError: The file is not that, it is damaged, or a label is out of range.
     """
-    labels = read_idx(path, 1)
-    if labels.max() >= num_classes:
-        raise ValueError(f"{path}: label {labels.max()} is out of range, labels must be 0 to {num_classes - 1}")
-    return labels.astype(np.int64)
+    labels = read_idx(path, 1).astype(np.int64) - first
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < num_classes:
+            rule = f"labels must be {first} to {first + num_classes - 1}"
+            raise ValueError(f"{path}: label {label + first} is out of range, {rule}")
+    return labels
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """An array of bytes from an IDX file, plain or .gz.
+    """An array of bytes from an IDX file, plain or .gz; it may be changed.
 
     Raises:
         ValueError: The file is damaged, or has other dimensions.
@@ -69,8 +78,22 @@ def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int)
     size = math.prod(shape)
     if size == 0:
         raise ValueError(f"{path}: holds no data, its dimensions are {shape}")
-    values = file.read(size + 1)  # one more, to see whether the file ends where it should
-    if len(values) != size:
-        found = "more" if len(values) > size else f"only {len(values):,}"
-        raise ValueError(f"{path}: dimensions {shape} need {size:,} bytes, but {found} follow; fetch the file again")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+    # A header may claim anything: no memory is set aside for more than the file can hold.
+    if size > path.stat().st_size * (_MOST_DEFLATE if path.suffix == ".gz" else 1):
+        raise ValueError(
+            f"{path}: dimensions {shape} need {size:,} bytes, more than the file has; fetch the file again"
+        )
+    values = np.empty(size, dtype=np.uint8)
+    found = _fill(file, values)
+    if found < size or file.read(1):
+        what = f"only {found:,}" if found < size else "more"
+        raise ValueError(f"{path}: dimensions {shape} need {size:,} bytes, but {what} follow; fetch the file again")
+    return values.reshape(shape)
+
+
+def _fill(file: gzip.GzipFile | io.BufferedReader, values: npt.NDArray[np.uint8]) -> int:
+    """Read into an array; how many bytes there were."""
+    view, found = values.data, 0
+    while count := file.readinto(view[found : found + _CHUNK]):  # gzip's own readinto makes a copy of what it reads
+        found += count
+    return found

@@ -49,12 +49,12 @@ class StatelessLoader(DataLoader[Any]):
 
 
 def build_loader(
-    dataset: Dataset[Any], sampler: Sampler[Any], *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+    dataset: Dataset[Any], sampler: Sampler[Any], *, num_workers: int = 0, pin_memory: bool = False
 ) -> StatelessLoader:
-    """A loader over a dataset that returns whole batches."""
+    """A loader over a dataset that returns whole batches for what the sampler yields."""
     return StatelessLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=None,  # torch collects nothing
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=_identity,

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from zoo.datamodules.batch import normalize_batch, normalize_first, resize_batch
+from zoo.datamodules.batch import normalize_batch, permute_pixels, prepare_batch, resize_batch
 
 
 def noise(height: int, width: int, channels: int = 1, count: int = 3) -> torch.Tensor:
@@ -76,4 +76,14 @@ def test_normalisation() -> None:
 
 def test_other_batches_pass_through() -> None:
     for batch in (torch.zeros(2, 3), (torch.zeros(2, 1, 4, 4), torch.zeros(2)), {"image": 1}, [1, 2, 3]):
-        assert normalize_first(batch, (0.0,), (1.0,)) is batch
+        assert prepare_batch(batch, {"mean": (0.0,), "std": (1.0,)}) is batch
+
+
+def test_permutation_moves_pixels_the_same_way_in_every_image_and_channel() -> None:
+    images = torch.arange(2 * 3 * 20.0).view(2, 3, 4, 5)
+    result = permute_pixels(images, seed=1)
+    order = result[0, 0].flatten().long()
+    assert sorted(order.tolist()) == list(range(20)) != order.tolist()
+    assert torch.equal(result.flatten(2), images.flatten(2)[:, :, order])
+    assert torch.equal(result, permute_pixels(images, seed=1))
+    assert not torch.equal(result, permute_pixels(images, seed=2))

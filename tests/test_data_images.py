@@ -171,7 +171,7 @@ class Echo(L.LightningModule):
 def test_files_are_prepared_like_the_test_set(tmp_path: Path) -> None:
     data = Digits(image_size=20, batch_size=5)
     data.setup()
-    for row, image in enumerate(data.splits["test"].images[:7]):
+    for row, image in enumerate(data.splits["test"].whole(np.arange(7))):
         save(Image.fromarray(image[..., 0]), tmp_path / f"{row}.png")
     files = ImageFiles(collect_images([tmp_path]), data.describe()["preprocessing"], batch_size=3)
     options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
@@ -181,8 +181,8 @@ def test_files_are_prepared_like_the_test_set(tmp_path: Path) -> None:
     loader = data.test_dataloader()
     expected = torch.cat([data.on_after_batch_transfer(batch, 0)[0] for batch in loader])[:7]
     assert torch.equal(images, expected)
-    image, index = files.predict_dataloader().dataset[4]
-    assert (image.shape, int(index)) == ((20, 20, 1), 4)
+    image, index = files.predict_dataloader().dataset[np.array([4]), 0]
+    assert (image.shape, index.tolist()) == ((1, 20, 20, 1), [4])
 
 
 def test_damaged_file_is_one_line_in_a_loader(tmp_path: Path) -> None:

@@ -9,10 +9,24 @@ import zoo.datamodules
 from zoo.datamodules import DatasetSpec, create_datamodule, dataset_spec, list_datasets
 from zoo.datamodules.augment import POLICIES
 
+CLASSES = {
+    "cifar10": 10,
+    "cifar100": 100,
+    "digits": 10,
+    "emnist": 47,
+    "fake": 10,
+    "fashion_mnist": 10,
+    "kmnist": 10,
+    "mnist": 10,
+    "svhn": 10,
+}
+"""How many classes the datasets have whose classes are known before any image is read."""
+
 
 def test_names() -> None:
-    assert list_datasets() == ["digits", "fake", "fashion_mnist", "mnist"]
-    assert list_datasets("*mnist") == ["fashion_mnist", "mnist"]
+    assert list_datasets() == sorted(list_datasets())
+    assert set(CLASSES) <= set(list_datasets())
+    assert list_datasets("*mnist") == ["emnist", "fashion_mnist", "kmnist", "mnist"]
     assert list_datasets("nothing*") == []
 
 
@@ -21,15 +35,20 @@ def test_spec_is_consistent(name: str) -> None:
     spec = dataset_spec(name)
     assert isinstance(spec, DatasetSpec)
     assert spec.name == name
-    assert spec.num_classes == len(set(spec.class_names)) == 10
-    assert len(spec.mean) == len(spec.std) == spec.in_channels
+    assert spec.num_classes == len(set(spec.class_names)) == CLASSES.get(name, 0)
+    assert len(spec.mean) == len(spec.std) == (spec.in_channels if spec.mean or name in CLASSES else 0)
     assert spec.augment in POLICIES
     assert "\n" not in spec.title
 
 
+def test_characters_are_never_mirrored() -> None:
+    characters = {"digits", "emnist", "kmnist", "mnist", "svhn"}
+    assert {name for name in CLASSES if not dataset_spec(name).mirror} == characters
+
+
 def test_unknown_dataset_names_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match=r"^unknown dataset 'minst': did you mean 'mnist'\? choose from digits, fake, "
+        ValueError, match=r"^unknown dataset 'minst': did you mean 'mnist'\? choose from cifar10, cifar100, "
     ):
         create_datamodule("minst")
 
@@ -48,9 +67,12 @@ def test_every_name_is_a_class_of_that_name(name: str) -> None:
     assert issubclass(build, ImageDataModule)
     assert (build.__name__, build.__module__) == (name, "zoo.datamodules.names")
     assert "Args:" in build.__doc__
+
+
+@pytest.mark.parametrize(("name", "classes"), CLASSES.items())
+def test_every_dataset_of_known_classes_is_built_by_name(name: str, classes: int) -> None:
     data = create_datamodule(name, **({"root": "somewhere"} if dataset_spec(name).needs_root else {}))
-    assert type(data) is build
-    assert data.num_classes == 10
+    assert (type(data).__name__, data.num_classes) == (name, classes)
 
 
 def test_lazy_exports() -> None:

@@ -88,8 +88,18 @@ def test_the_readme_has_commands() -> None:
     assert len(readme_commands()) >= 9
 
 
+def write_pets(root: Path) -> None:
+    """The folder that the README's commands name."""
+    from PIL import Image
+
+    for number, name in enumerate(["cat", "dog"] * 10):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(root / name / f"{number}.png")
+
+
 @pytest.mark.parametrize("line", [line for line in readme_commands() if "RUN" not in line])
-def test_readme_commands_work(line: str, zoo_main: Zoo) -> None:
+def test_readme_commands_work(line: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    write_pets(tmp_path / "pets")
     words = shlex.split(line)[1:]
     outcome = zoo_main(*words, *(["--print_config"] if words[0] == "fit" else []))
     assert outcome.status == 0, outcome.err

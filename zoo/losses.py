@@ -10,10 +10,15 @@ RUBBISH_PENALTY = 0.1
 """j in eq. 9 of LeCun et al. 1998: the penalty of the class "none of these". The paper says that it is positive."""
 
 
-def compute_loss(name: str, logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The loss that a recipe calls `name`, averaged over the batch; `label_smoothing` is for cross-entropy."""
+def compute_loss(
+    name: str, logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """The loss that a recipe calls `name`, averaged over the batch.
+
+    `label_smoothing` and `class_weights` `(num_classes,)` are for cross-entropy.
+    """
     if name == "cross_entropy":
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing)
     if logits.dtype in (torch.float16, torch.bfloat16):  # as autocast does for cross-entropy
         logits = logits.float()
     return LOSSES[name](logits, probabilities(logits, targets))

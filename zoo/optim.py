@@ -23,20 +23,22 @@ def make_optimizer(
 
 
 def parameter_groups(model: nn.Module, stages: list[nn.Module], recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Groups by stage (each with its own rate under `layer_decay`) and by whether weights decay.
+    """Groups by rate (each stage has its own under `layer_decay`) and by whether weights decay, no more than differ.
 
     Biases and norm parameters are the tensors with one dimension; they are not decayed unless `decay_all`.
     """
     seen: set[int] = set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     # The model itself catches what no stage holds, such as a position embedding: that stands at the input.
     for depth, stage in [*enumerate(stages), (0, model)]:
         owned = [p for p in stage.parameters() if p.requires_grad and id(p) not in seen]
         seen.update(id(p) for p in owned)
         lr = recipe.lr * recipe.layer_decay ** (len(stages) - 1 - depth)
-        for decayed in (True, False):
-            params = [p for p in owned if (recipe.decay_all or p.ndim > 1) == decayed]
-            if params:
-                yield {"params": params, "lr": lr, "weight_decay": recipe.weight_decay if decayed else 0.0}
+        for parameter in owned:
+            decay = recipe.weight_decay if recipe.decay_all or parameter.ndim > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
+    for (lr, decay), parameters in groups.items():
+        yield {"params": parameters, "lr": lr, "weight_decay": decay}
 
 
 def rate_factor(recipe: Recipe, step: int, total_steps: float, steps_per_epoch: float) -> float:

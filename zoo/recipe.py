@@ -6,6 +6,7 @@ from typing import Any
 
 OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "linear", "step")
+CLASS_WEIGHTS = ("none", "balanced")
 LOSSES = ("cross_entropy", "mse", "map", "perceptron")
 
 
@@ -27,6 +28,8 @@ class Recipe:
         epochs: Passes over the training split.
         loss: cross_entropy; mse, the squared distance to one-hot targets; map, the penalty of LeCun et al. 1998, eq. 9;
             perceptron, whose gradient is the perceptron rule.
+        class_weights: none; balanced: a class counts in the training loss as the inverse of its share of the training
+            images, so that all classes count the same.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         mixup: Alpha of the Beta distribution of mixup (Zhang et al. 2018); 0 is off.
         cutmix: Alpha of the Beta distribution of CutMix (Yun et al. 2019); 0 is off.
@@ -50,6 +53,7 @@ class Recipe:
     batch_size: int = 128
     epochs: int = 10
     loss: str = "cross_entropy"
+    class_weights: str = "none"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -64,6 +68,8 @@ class Recipe:
         _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _require(self.loss in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
+        weighted = f"one of {', '.join(CLASS_WEIGHTS)}"
+        _require(self.class_weights in CLASS_WEIGHTS, "class_weights", self.class_weights, weighted)
         for name in ("batch_size", "epochs"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.lr > 0, "lr", self.lr, "greater than 0")
@@ -78,8 +84,19 @@ class Recipe:
             self.milestones,
             "growing fractions of the run between 0 and 1",
         )
-        smooth = self.loss == "cross_entropy" or not self.label_smoothing
-        _require(smooth, "label_smoothing", self.label_smoothing, f"0 with the loss {self.loss}")
+        is_entropy = self.loss == "cross_entropy"
+        _require(
+            is_entropy or not self.label_smoothing,
+            "label_smoothing",
+            self.label_smoothing,
+            f"0 with the loss {self.loss}",
+        )
+        _require(
+            is_entropy or self.class_weights == "none",
+            "class_weights",
+            self.class_weights,
+            f"none with the loss {self.loss}",
+        )
         _require(not (self.mixup and self.cutmix), "cutmix", self.cutmix, "0 when mixup is on: choose one")
 
     def replace(self, **changes: Any) -> "Recipe":

@@ -1,0 +1,141 @@
+"""`zoo data`: the data sets, what augmentation does to them, what is wrong with a folder, getting things ready."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from zoo.cli import front
+from zoo.cli.errors import UserError, user_errors
+from zoo.cli.listing import show
+from zoo.datamodules.registry import DATASETS, list_datasets
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from zoo.datamodules.base import ImageDataModule
+
+VERBS = {
+    "list": "the data sets, and what is known about them",
+    "show": "a picture of training images: originals above, augmented below",
+    "check": "look at every file of a folder for what would hurt training",
+    "prepare": "download a data set, decode its files once, say what is in it",
+}
+
+
+def run(words: list[str]) -> int:
+    """Run a verb of `zoo data`; the exit status."""
+    if not words or words[0] in ("-h", "--help"):
+        show("usage: zoo data COMMAND [options]\n\n" + "\n".join(f"  {v:<10}{text}" for v, text in VERBS.items()))
+        return 0
+    verb, rest = words[0], words[1:]
+    front.check_choice("data command", verb, VERBS)
+    if verb == "list":
+        return _list(rest)
+    if verb == "check":
+        from zoo.cli import data_check
+
+        return data_check.check(rest)
+    from zoo.cli.quiet import quiet
+
+    quiet()
+    return _show(rest) if verb == "show" else _prepare(rest)
+
+
+def _list(patterns: list[str]) -> int:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "classes", "images", "mean", "std", "augmentation", "what"):
+        table.add_column(heading, no_wrap=heading != "what", justify="right" if heading == "classes" else "left")
+    names = [name for pattern in patterns or ["*"] for name in list_datasets(pattern)]
+    if not names:
+        raise UserError(f"no data set matches {' '.join(patterns)}. Known: {', '.join(DATASETS)}.")
+    for name in dict.fromkeys(names):
+        spec = DATASETS[name]
+        size = "any size" if spec.any_size else f"{spec.in_channels} x {spec.image_size} x {spec.image_size}"
+        mean, std = (
+            " ".join(f"{value:.4f}" for value in values) or "from the data" for values in (spec.mean, spec.std)
+        )
+        classes = str(spec.num_classes) if spec.class_names else ""
+        table.add_row(name, classes, size, mean, std, spec.augment, spec.title)
+    show(table)
+    return 0
+
+
+def _parse(verb: str, words: list[str]) -> "Namespace":
+    """The options `--data...` and the verb's own."""
+    from lightning import seed_everything
+
+    from zoo.cli.parser import DATA_FLAGS, Parser, restrict_imports
+    from zoo.datamodules.base import ImageDataModule
+
+    restrict_imports()
+    if {"-h", "--help"} & set(words):
+        usage = f"usage: zoo data {verb} --data NAME [options]\n\n{VERBS[verb].capitalize()}.\n"
+        own = "  --images N    --output FILE.png\n" if verb == "show" else ""
+        show(f"{usage}\n{own}{DATA_FLAGS.format(verb='fit')}\n  Known: {', '.join(DATASETS)}")
+        raise SystemExit(0)
+    arguments = front.prepare("data", words)
+    parser = Parser(prog=f"zoo data {verb}", description=VERBS[verb])
+    if front.option(arguments, "--data") is None:
+        raise UserError(f"zoo data {verb} needs a data set: --data NAME. Known: {', '.join(DATASETS)}.")
+    parser.arguments = arguments
+    parser.add_subclass_arguments(ImageDataModule, "data", required=True)
+    parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the splits and the augmentation.")
+    if verb == "show":
+        parser.add_argument("--images", type=int, default=8, help="How many images to show.")
+        parser.add_argument("--output", type=str | None, default=None, help="The PNG file. Default: DATA-POLICY.png")
+    config = parser.parse_args(arguments)
+    with user_errors(ValueError):
+        seed_everything(config.seed_everything, verbose=False)
+    return config
+
+
+def _load(config: "Namespace", *, download: bool = False) -> "ImageDataModule":
+    """Build the data module, get its files ready, load it."""
+    import importlib
+
+    from zoo.cli.progress_bar import progress_bar
+
+    module, _, name = config.data.class_path.rpartition(".")
+    arguments = config.data.get("init_args")
+    settings = {} if arguments is None else arguments.as_dict()
+    if download and "download" in settings:
+        settings["download"] = True
+    with user_errors(ValueError, TypeError, OSError, ModuleNotFoundError):
+        data: ImageDataModule = getattr(importlib.import_module(module), name)(**settings)
+        with progress_bar(f"reading {name}") as data.progress:
+            data.prepare_data()
+            data.setup("fit")
+        data.progress = None
+    return data
+
+
+def _show(words: list[str]) -> int:
+    config = _parse("show", words)
+    if config.images < 1:
+        raise UserError(f"images is {config.images}: it must be at least 1")
+    data = _load(config)
+    policy = data.augment if isinstance(data.augment, str) else "own"
+    path = Path(config.output or f"{data.spec.name}-{policy}.png")
+    with user_errors(ValueError, OSError):
+        from zoo.cli.picture import draw
+
+        draw(data, config.images, path, policy)
+    print(f"{path}: {data.spec.name}, augmentation {policy}")
+    return 0
+
+
+def _prepare(words: list[str]) -> int:
+    data = _load(_parse("prepare", words), download=True)
+    for notice in data.notices:
+        print(f"note: {notice}")
+    images = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items())
+    mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (data.spec.mean, data.spec.std))
+    print(f"{data.spec.name}: {images} images, {data.num_classes} classes, {data.in_channels} channels")
+    print(f"mean {mean}, standard deviation {std} ({data.normalize})")
+    counts = sorted(zip(data.class_counts, data.class_names, strict=True))
+    (least, smallest), (most, largest) = counts[0], counts[-1]
+    print(f"training images of a class: {least:,} ({smallest}) to {most:,} ({largest})")
+    if where := data.cached:
+        print(f"decoded images are kept in {where}")
+    return 0

@@ -1,0 +1,193 @@
+"""Images of the Hugging Face hub, or in a folder that its library `datasets` reads."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+
+from zoo.datamodules.arrays import Indices, Pixels, Split
+from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.decode import read_image, read_image_bytes
+from zoo.datamodules.decoded import Job, decode, fits
+from zoo.datamodules.files import FileDataModule, FileOptions, FileSource
+from zoo.datamodules.hub_columns import class_names, find_columns, label_names
+from zoo.datamodules.hub_open import Rows, open_rows
+from zoo.datamodules.layout import refuse, unknown_classes
+from zoo.datamodules.statistics import cache_folder
+from zoo.datamodules.tree import Listing, Tree
+
+_SAMPLE = 64
+
+
+class HuggingFace(FileDataModule):
+    """Images of a dataset of the Hugging Face hub, or in a folder that the library `datasets` reads.
+
+    The splits are the dataset's own: train, val (or valid, validation) and test. With train alone, a fifth of it is
+    the test set. The class names are those of the dataset; labels without names count in their order. No code of a
+    dataset is run. Without `download`, a dataset of the hub must be in the library's cache.
+
+    The dataset is opened at once rather than in `prepare_data`, because it says how many classes there are; when
+    several processes do that, the library lets one of them download.
+
+    Args:
+        path: user/name on the hub; or a folder: one that `save_to_disk` wrote, or one of Parquet or image files.
+        config: Which configuration, if the dataset has several.
+        revision: Branch, tag or commit on the hub. The newest if not given.
+        image_column: The column of the images. The only one of the type Image if not given.
+        label_column: The column of the labels. The only one of the type ClassLabel, of text or of whole numbers if
+            not given.
+        download: Fetch the dataset if it is not in the cache. Nothing else touches the network.
+        **options: See `FileOptions` and `DataOptions`.
+    """
+
+    dataset = "huggingface"
+
+    def __init__(
+        self,
+        path: str,
+        config: str | None = None,
+        revision: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        download: bool = False,
+        **options: Unpack[FileOptions],
+    ) -> None:
+        self.path = str(path)
+        self._named = {
+            "config": config, "revision": revision, "image_column": image_column, "label_column": label_column
+        }  # fmt: skip
+        self._is_download_allowed = download
+        self._opened: dict[str, Rows] | None = None
+        self._remark = ""
+        super().__init__(**options)
+        self.download = download
+
+    def find_classes(self) -> list[str]:
+        """The classes that the training split names."""
+        rows = self._open()["train"]
+        return class_names(rows, self._columns(rows)[1], self.path)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that build these data again; a folder is looked for at the same place."""
+        own = {"path": self.path, **self._named}
+        return {**super().arguments(), **{name: value for name, value in own.items() if value is not None}}
+
+    def load(self) -> dict[str, Split]:
+        """The splits of the dataset; all images have been decoded once."""
+        opened = self._open()
+        if self._remark:
+            self._notice(self._remark)
+        labels = {name: self._labels(name, rows) for name, rows in opened.items()}
+        parts = {name: found for name, found in labels.items() if found is not None}
+        self._loaded_side, whole = self._side, self.make_augment()
+        job = self._job({name: opened[name] for name in parts}, 0 if whole is not None and whole.whole else self._side)
+        folder = cache_folder() / "images"
+        keep = fits(job, folder) if self.cache is None else self.cache
+        self._decoded = decoded = decode(job, folder, keep_pixels=keep, progress=self.progress)
+        self._judge(job.paths.tolist(), decoded.broken, ())
+        if list(parts) == ["train"]:
+            parts = {"all": parts["train"]}
+        splits = {name: Listing((), found) for name, found in parts.items()}
+        tree = Tree(Path(self.path), self.spec.class_names, splits, {}, ())
+        return self._divide(tree, FileSource(job, decoded), decoded.broken)
+
+    def _open(self) -> dict[str, Rows]:
+        if self._opened is None:
+            config, revision = self._named["config"], self._named["revision"]
+            self._opened, self._remark = open_rows(self.path, config, revision, download=self._is_download_allowed)
+        return self._opened
+
+    def _columns(self, rows: Rows) -> tuple[str, str]:
+        return find_columns(rows, self.path, self._named["image_column"], self._named["label_column"])
+
+    def _job(self, splits: dict[str, Rows], side: int) -> "RowsJob":
+        """The images of these splits, one split after the other."""
+        import datasets
+
+        columns = []
+        for rows in splits.values():
+            image = self._columns(rows)[0]
+            try:
+                stored = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+                columns.append(stored if image == "image" else stored.rename_column(image, "image"))
+            except Exception as error:  # whatever kind of column the user named
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{self.path}: column {image!r} does not hold images ({reason})") from None
+        names = [f"{self.path}, {name}, row {row}" for name, rows in splits.items() for row in range(len(rows))]
+        paths = np.array([os.fsencode(name) for name in names])
+        return RowsJob(paths, self._channels, side, datasets.concatenate_datasets(columns))
+
+    def _labels(self, split: str, rows: Rows) -> Indices | None:
+        """The labels of a split; None if it has none, as the test images of a competition."""
+        column = self._columns(rows)[1]
+        names, codes = label_names(rows, column)
+        present = {names[code] for code in np.unique(codes).tolist()}
+        if None in present:
+            missing = int(np.isin(codes, [code for code, name in enumerate(names) if name is None]).sum())
+            if missing < len(codes) or split == "train":
+                count = f"{missing:,} of {len(codes):,} images of {split}"
+                raise ValueError(f"{self.path}: {count} have no label in column {column!r}")
+            self._notice(f"{self.path}: the images of {split} have no labels and are left out")
+            return None
+        classes = self.spec.class_names
+        refuse(unknown_classes([name for name in present if name is not None], classes, f"{self.path}, {split}"))
+        places = {name: place for place, name in enumerate(classes)}
+        numbers = np.array([places.get(name or "", -1) for name in names], dtype=np.int64)
+        labels: Indices = numbers[codes]
+        return labels
+
+
+@dataclass(frozen=True)
+class RowsJob(Job):
+    """Which rows are decoded, and how.
+
+    Attributes:
+        paths: What errors call the rows.
+        in_channels: 1 for grey, 3 for colour.
+        side: Images with a shorter side above this are cut and resized to it; 0: every image stays as it is.
+        rows: A datasets.Dataset with one column, image, that holds them as they were stored.
+    """
+
+    rows: Rows
+
+    def read(self, position: int) -> Pixels:
+        """One row, decoded: uint8 (H, W, C).
+
+        Raises:
+            ValueError: It is broken, or no image.
+            OSError: Its file cannot be read.
+        """
+        stored, name = self.rows[position]["image"], os.fsdecode(self.paths[position])
+        if stored is None or (stored["bytes"] is None and not stored["path"]):
+            raise ValueError(f"{name}: no image")
+        if stored["bytes"] is None:
+            image = read_image(stored["path"], self.in_channels)
+        else:
+            image = read_image_bytes(stored["bytes"], name, self.in_channels)
+        if self.side and min(image.shape[:2]) > self.side:
+            image = resize_batch(torch.from_numpy(image[None]), self.side).numpy()[0]
+        return image
+
+    def key(self) -> str:
+        """A hash of everything that the pixels depend on: the library's files, and how the images are decoded."""
+        digest = hashlib.sha256(f"rows {self.in_channels} {self.side} {len(self.paths)}".encode())
+        digest.update(np.ascontiguousarray(self.paths).data)
+        assert self.rows.cache_files, "rows in memory"
+        for file in self.rows.cache_files:
+            status = Path(file["filename"]).stat()
+            digest.update(f"{file['filename']} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:32]
+
+    def expected_bytes(self) -> int:
+        """About how much memory the decoded images take, judged by a few of them."""
+        sizes = []
+        for position in np.linspace(0, len(self.paths) - 1, min(_SAMPLE, len(self.paths))).astype(int).tolist():
+            try:
+                sizes.append(self.read(position).size)
+            except (ValueError, OSError):
+                continue
+        return int(np.mean(sizes or [0]) * len(self.paths))

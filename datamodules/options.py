@@ -1,0 +1,48 @@
+"""The options that all DataModules share: their one list, which constructors and the command read."""
+
+from typing import Any, Literal, TypedDict
+
+Normalize = Literal["spec", "auto", "imagenet"]
+Sampling = Literal["shuffle", "balanced"]
+Policy = str | list[Any]
+
+
+class DataOptions(TypedDict, total=False):
+    """What every DataModule takes by keyword.
+
+    Attributes:
+        batch_size: Images per step over all devices together. 128 if not given.
+        num_workers: Loader processes. If not given: none on one or two processors, else up to four; for image files
+            as many as there are processors, up to eight.
+        image_size: Side of the images in pixels. The dataset's own size if not given.
+        augment: Changes to training images: a policy by name, the path of a YAML file with albumentations transforms,
+            or such a list. The dataset's own policy if not given. Digits are never mirrored by a named policy.
+        val_size: Part of the training set that is held out for validation. 0.1 if not given.
+        seed: Seed of the splits, the order and the augmentation. The run's seed if not given.
+        normalize: Mean and deviation that images are normalised with: the published ones of the dataset (spec), those
+            of its training images (auto), or ImageNet's (imagenet). spec if there are published ones, else auto.
+        class_subset: Use these classes only, by name or number; they become the classes 0, 1, 2, ...
+        train_fraction: Use this part of the training split, each class keeping its share.
+        train_size: Use so many images of the training split, each class keeping its share.
+        kfold: Cross-validation: cut the training set into so many parts; `fold` says which one is for validation.
+        fold: The part for validation, from 0 to kfold - 1.
+        permute_pixels: Seed of a fixed permutation of the pixel positions, the same for all images.
+        sampler: shuffle visits every training image once an epoch; balanced shows all classes equally often.
+        drop_last: Leave out the images of a last batch that is not full; with false they are a smaller batch.
+    """
+
+    batch_size: int | None
+    num_workers: int | None
+    image_size: int | None
+    augment: Policy | None
+    val_size: float | None
+    seed: int | None
+    normalize: Normalize | None
+    class_subset: list[str | int] | None
+    train_fraction: float | None
+    train_size: int | None
+    kfold: int | None
+    fold: int | None
+    permute_pixels: int | None
+    sampler: Sampling | None
+    drop_last: bool | None

@@ -1,0 +1,66 @@
+"""Single images of shards, for statistics and pictures; training reads streams."""
+
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from zoo.datamodules.arrays import Indices, Pixels
+from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.shard_read import read_rows
+from zoo.datamodules.shard_stream import LocalSamples, RemoteSamples
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """Images of shards by position: rows of the index of local ones, or places in the stream of those on the network.
+
+    Attributes:
+        samples: Where they come from.
+        in_channels: 1 for grey, 3 for colour.
+        classes: The names of the classes.
+        mark: A text that is another one for other images.
+        is_strict: Whether a sample that cannot be used is an error; otherwise it is left out.
+    """
+
+    samples: LocalSamples | RemoteSamples
+    in_channels: int
+    classes: tuple[str, ...]
+    mark: str
+    is_strict: bool
+
+    def whole(self, positions: Indices) -> list[Pixels]:
+        """Images as they are, each uint8 (H, W, C).
+
+        Raises:
+            ValueError: One cannot be used, or none can.
+        """
+        if isinstance(self.samples, LocalSamples):
+            items = read_rows(self.samples.index, positions)
+        else:
+            wanted = set(positions.tolist())
+            stream = enumerate(islice(self.samples.share(0, 1), max(wanted) + 1))
+            items = (item for place, item in stream if place in wanted)
+        images, fault = [], "no training images in the shards"
+        for item in items:
+            try:
+                if isinstance(item, str):
+                    raise ValueError(item)
+                images.append(item.decode(self.in_channels, self.classes)[0])
+            except ValueError as error:
+                fault = str(error)
+                if self.is_strict:
+                    raise
+        if not images:
+            raise ValueError(fault)
+        return images
+
+    def square(self, positions: Indices, side: int) -> Pixels:
+        """The images' centres, uint8 (N, side, side, C)."""
+        images = self.whole(positions)
+        return np.concatenate([resize_batch(torch.from_numpy(image[None]), side).numpy() for image in images])
+
+    def fingerprint(self) -> str:
+        """The mark."""
+        return self.mark

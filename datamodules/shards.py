@@ -1,0 +1,240 @@
+"""Images in shards, read as a stream: for data that are larger than a disk."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Unpack, cast
+
+import numpy as np
+
+from zoo.datamodules.arrays import Split
+from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.checks import choice
+from zoo.datamodules.files import MOST_WORKERS
+from zoo.datamodules.layout import shown
+from zoo.datamodules.loader import available_cpus, is_on_gpu, place
+from zoo.datamodules.options import DataOptions
+from zoo.datamodules.sampler import fitting_batch_size
+from zoo.datamodules.shard_batch import BatchMaker
+from zoo.datamodules.shard_index import look_through
+from zoo.datamodules.shard_loader import EvalStream, StreamLoader, TrainStream, eval_loader, train_loader
+from zoo.datamodules.shard_names import find_classes, find_shards, is_remote
+from zoo.datamodules.shard_parts import HEAD, Part, ShardReader
+from zoo.datamodules.shard_stream import Plan, RemoteSamples
+from zoo.datamodules.splits import DEFAULT_VAL_SIZE, Selection
+
+_IMPOSSIBLE = ("kfold", "fold", "train_fraction", "class_subset")
+_NAMED = 3  # samples that a message names
+
+
+class ShardOptions(DataOptions, total=False):
+    """What `WebDataset` takes besides `DataOptions`.
+
+    Attributes:
+        classes: The class names in the order of their labels. From classes.txt beside the shards if not given.
+        num_classes: How many classes there are, if they have no names.
+        train_samples: How many samples the training shards hold; needed for addresses, and only for them.
+        in_channels: 3 to read the images in colour, 1 in grey.
+        on_error: What to do about samples that cannot be used: raise an error, or skip them and say how many.
+    """
+
+    classes: list[str] | None
+    num_classes: int | None
+    train_samples: int | None
+    in_channels: int | None
+    on_error: Literal["raise", "skip"] | None
+
+
+class WebDataset(ImageDataModule):
+    """Images in shards: tar files as the library webdataset writes them, read from their beginning to their end.
+
+    A sample is an image, KEY.jpg or another image suffix, beside KEY.cls with the number of its class or KEY.json with
+    a "label". Local shards are looked through once, over which no image is read; what is on the network is known only
+    when it arrives, so that `train_samples` must be given.
+
+    Training: the shards come in random order, and the next sample is drawn from a buffer of 1,000. An epoch visits no
+    image of local shards twice, and leaves out less than a batch. Shards on the network are dealt out whole to devices
+    and loader processes, each of which begins again if it has too few: there an epoch is so many images, not every
+    image once. Evaluation visits every image exactly once, but in another order with other workers.
+
+    What is exact: the split into training and validation, augmentation (a function of seed, epoch and key), and a
+    resumed run with as many devices and workers. The order of training images depends on both numbers.
+
+    Args:
+        train: Shards: a pattern such as data/train-{000..099}.tar or data/train-*.tar, or a folder of .tar files;
+            or, if `download` is set, addresses that begin with https://.
+        val: The same for validation. If not given, `val_size` of the training samples are held out, by their keys;
+            then every validation reads the training shards, all of them if they are on the network.
+        test: The same for testing.
+        download: Allow addresses.
+        **options: See `ShardOptions` and `DataOptions`. `train_size` takes samples by their keys, whatever their class.
+    """
+
+    dataset = "webdataset"
+
+    def __init__(
+        self,
+        train: str,
+        val: str | None = None,
+        test: str | None = None,
+        download: bool = False,
+        **options: Unpack[ShardOptions],
+    ) -> None:
+        shared = {key: value for key, value in options.items() if key in DataOptions.__annotations__}
+        super().__init__(None, download, **cast(DataOptions, shared))
+        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        self._refuse(given)
+        self.patterns = {"train": train, "val": val, "test": test}
+        self.on_error = choice("on_error", given.get("on_error", "raise"), ("raise", "skip"))
+        channels = given.get("in_channels", 3)
+        if channels not in (1, 3):
+            raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {channels!r}")
+        self.train_samples: int | None = given.get("train_samples")
+        names = find_classes(train, given.get("classes"), given.get("num_classes"), download=download)
+        self.spec = replace(self.spec, class_names=names, in_channels=channels)
+        self.selection = _AsRead(**asdict(self.selection))
+        self._parts: dict[str, Part] = {}
+        self._left_out: dict[str, None] = {}  # in the order of finding
+
+    def _refuse(self, given: dict[str, Any]) -> None:
+        """Refuse what cannot be done with a stream."""
+        for name in _IMPOSSIBLE:
+            if name in given:
+                raise ValueError(f"{name} is {given[name]}, which a stream of shards cannot do: leave it out")
+        if self.sampler == "balanced":
+            raise ValueError("sampler is balanced, which a stream of shards cannot do: use shuffle")
+        if not self.drop_last:
+            raise ValueError("drop_last is false, but all devices must make as many full batches of a stream: use true")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many images each split has, as far as that is known, once `setup` has run."""
+        return {name: part.count for name, part in self._parts.items() if part.count is not None}
+
+    @property
+    def class_counts(self) -> list[int]:
+        """How many training images each class has, once `setup` has run.
+
+        Raises:
+            ValueError: The shards are on the network.
+        """
+        if isinstance(self._parts["train"].samples, RemoteSamples):
+            raise ValueError("how many images each class has is not known of shards on the network")
+        return super().class_counts
+
+    def default_num_workers(self) -> int:
+        """As many processes as there are processors: most of the time goes into images."""
+        return min(MOST_WORKERS, available_cpus())
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that build these data again; `download` is not among them."""
+        own = {"classes": list(self.spec.class_names), "in_channels": self.in_channels, "on_error": self.on_error}
+        given = {**self.patterns, "train_samples": self.train_samples}
+        return {**super().arguments(), **own, **{name: value for name, value in given.items() if value is not None}}
+
+    def prepare_data(self) -> None:
+        """Look through local shards, unless that was done in an earlier run."""
+        for shards in self._find().values():
+            if not is_remote(shards[0]):
+                look_through(shards, self.progress)
+
+    def load(self) -> dict[str, Split]:
+        """The samples of each split."""
+        shards, strict = self._find(), self.on_error == "raise"
+        reader = ShardReader(self.in_channels, self.spec.class_names, strict, self._report, self.progress)
+        parts = {name: reader.read(found, self.train_samples) for name, found in shards.items() if name == "train"}
+        val_size, train_size = self.selection.val_size, self.selection.train_size
+        if "val" not in shards:
+            size = DEFAULT_VAL_SIZE if val_size is None else val_size
+            parts["train"], parts["val"] = reader.hold_out(parts["train"], size, self.seed)
+        if train_size is not None:
+            parts["train"] = reader.limit(parts["train"], train_size, self.seed)
+        parts |= {name: reader.read(found) for name, found in shards.items() if name != "train"}
+        self._parts = parts
+        return {name: part.split for name, part in parts.items()}
+
+    def _find(self) -> dict[str, tuple[str, ...]]:
+        """The shards of each split."""
+        given = {name: pattern for name, pattern in self.patterns.items() if pattern is not None}
+        shards = {name: find_shards(pattern, download=self.download) for name, pattern in given.items()}
+        for name in ("val", "test"):
+            if shared := set(shards["train"]) & set(shards.get(name, ())):
+                raise ValueError(f"{shown(min(shared))}: is among the shards of train and of {name}")
+        if "val" in shards and self.selection.val_size is not None:
+            raise ValueError(f"val_size is {self.selection.val_size}, but there are shards for validation: give one")
+        if is_remote(shards["train"][0]) == (self.train_samples is None):
+            need = "leave train_samples out, local ones are counted" if self.train_samples else "give train_samples"
+            raise ValueError(f"{shown(shards['train'][0])}: how many samples do the training shards hold? {need}")
+        return shards
+
+    def _normalize(self, train: Split) -> None:
+        super()._normalize(train.take(np.arange(min(len(train), HEAD))))
+
+    @property
+    def _side(self) -> int:
+        return self.image_size
+
+    def train_dataloader(self) -> StreamLoader:
+        """Shuffled, augmented training images in full batches."""
+        self.setup()
+        part, (rank, world) = self._parts["train"], place(self.trainer)
+        assert part.count is not None
+        batch_size = fitting_batch_size(self.batch_size, part.count, world)
+        if batch_size != self.batch_size:
+            self._notice(f"batch_size {self.batch_size} is more than the training images: {batch_size} is used")
+        workers = self._train_workers(part, world)
+        plan = Plan(batch_size // world, part.count // batch_size, self.seed, rank, world, max(1, workers))
+        stream = TrainStream(part.samples, plan, self._maker(is_training=True))
+        position, pin_memory = None if self.trainer is None else self._position, is_on_gpu(self.trainer)
+        return train_loader(stream, self._report, position=position, num_workers=workers, pin_memory=pin_memory)
+
+    def _train_workers(self, part: Part, world: int) -> int:
+        """Loader processes: of shards on the network, each needs one of its own."""
+        if not isinstance(part.samples, RemoteSamples):
+            return self.num_workers
+        most = len(part.samples.addresses) // world
+        if not most:
+            raise ValueError(f"{len(part.samples.addresses)} training shards are too few for {world} devices")
+        if most < self.num_workers:
+            self._notice(f"num_workers {self.num_workers} is more than the shards for training: {most} are used")
+        return min(most, self.num_workers)
+
+    def _eval_loader(self, name: str) -> StreamLoader:
+        self.setup()
+        if name not in self._parts:
+            raise ValueError(f"{self.spec.name} has no {name} images")
+        rank, world = place(self.trainer)
+        batch_size = max(1, self.batch_size // world)
+        stream = EvalStream(self._parts[name].samples, batch_size, self._maker(), rank=rank, world=world)
+        return eval_loader(stream, self._report, num_workers=self.num_workers, pin_memory=is_on_gpu(self.trainer))
+
+    def _maker(self, *, is_training: bool = False) -> BatchMaker:
+        augment = self.make_augment() if is_training else None
+        return BatchMaker(self.in_channels, self.spec.class_names, self.image_size, self.border, augment)
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "num_workers": self.num_workers}
+
+    def _report(self, faults: Sequence[str]) -> None:
+        """Refuse samples that cannot be used, or count them."""
+        if self.on_error == "raise":
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise ValueError(f"{faults[0]}{more}: --data.on_error skip leaves such samples out")
+        before = _left_out(self._left_out)
+        self._left_out.update(dict.fromkeys(faults))
+        self.notices[:] = [line for line in self.notices if line != before]
+        self._notice(_left_out(self._left_out))
+
+
+def _left_out(faults: Iterable[str]) -> str:
+    lines = list(faults)
+    named = "; ".join(lines[:_NAMED]) + ("; ..." if len(lines) > _NAMED else "")
+    return f"{len(lines):,} samples cannot be used and are left out: {named}"
+
+
+@dataclass(frozen=True)
+class _AsRead(Selection):
+    """What the user chose, when the parts that are read are divided already."""
+
+    def apply(self, parts: dict[str, Split], names: Sequence[str]) -> dict[str, Split]:
+        """The parts as they are."""
+        return parts

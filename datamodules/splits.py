@@ -1,0 +1,173 @@
+"""Which images are for training and which for validation: functions of the labels, the sizes asked for and a seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from zoo.datamodules.arrays import Indices, Split
+from zoo.datamodules.checks import fraction, whole_number
+from zoo.datamodules.registry import unknown
+
+DEFAULT_VAL_SIZE = 0.1
+
+
+def cut(split: Split, size: int | float, seed: int) -> tuple[Split, Split]:
+    """Cut a part off in which every class has its share.
+
+    Args:
+        split: What is to be divided.
+        size: The size of the second part: a number of images, or a fraction of all of them.
+        seed: Which images go there.
+
+    Returns:
+        The rest, and the part of that size; both in the original order.
+
+    Raises:
+        ValueError: There are too few images to give every class a share.
+    """
+    first, second = cut_rows(split.labels, size, seed)
+    return split.take(first), split.take(second)
+
+
+def cut_rows(labels: Indices, size: int | float, seed: int) -> tuple[Indices, Indices]:
+    """`cut` for labels alone: the rows of the two parts."""
+    try:
+        first, second = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed)
+    except ValueError as error:
+        classes = len(np.unique(labels))
+        raise ValueError(f"cannot cut {size} off {len(labels)} images of {classes} classes: {error}") from None
+    return np.sort(first), np.sort(second)
+
+
+def fold_of(split: Split, kfold: int, fold: int, seed: int) -> tuple[Split, Split]:
+    """Cut into `kfold` parts in which every class has its share; part `fold` is the second result, the rest the first.
+
+    Raises:
+        ValueError: A class has fewer images than there are parts.
+    """
+    least = int(np.bincount(split.labels).min())
+    if least < kfold:
+        raise ValueError(f"kfold is {kfold}, but a class has only {least} training images: use at most {least}")
+    parts = StratifiedKFold(kfold, shuffle=True, random_state=seed).split(np.zeros(len(split)), split.labels)
+    rest, part = list(parts)[fold]
+    return split.take(rest), split.take(part)
+
+
+def limit(split: Split, size: int | float, seed: int) -> Split:
+    """A part of so many images, or of that fraction, in which every class has its share.
+
+    Raises:
+        ValueError: There are not so many images, or too few to give every class one.
+    """
+    if isinstance(size, int) and size > len(split):
+        raise ValueError(f"train_size is {size}, but the training split has {len(split)} images")
+    if size in (len(split), 1.0):
+        return split
+    return cut(split, size, seed)[1]
+
+
+def only_classes(split: Split, classes: Sequence[int]) -> Split:
+    """The images of these classes, labelled by their place in `classes`."""
+    place = np.full(max(int(split.labels.max()), *classes) + 1, -1, dtype=np.int64)
+    place[list(classes)] = np.arange(len(classes))
+    rows = np.flatnonzero(place[split.labels] >= 0)
+    return Split(split.source, split.positions[rows], place[split.labels[rows]])
+
+
+def class_numbers(subset: Sequence[str | int], names: Sequence[str]) -> list[int]:
+    """The numbers of the classes that `subset` names, by name or by number.
+
+    Raises:
+        ValueError: There is no such class, one is named twice, or fewer than two are named.
+    """
+    numbers = []
+    for entry in subset:
+        if str(entry) in names:
+            numbers.append(list(names).index(str(entry)))
+        elif str(entry).isdigit() and int(entry) < len(names):
+            numbers.append(int(entry))
+        else:
+            raise ValueError(unknown("class", str(entry), list(names)))
+    if len(set(numbers)) < max(2, len(numbers)):
+        raise ValueError(f"class_subset must name at least two classes, each once, not {list(subset)}")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a dataset a run uses, and which of them for what.
+
+    Attributes:
+        val_size: Part of the training images that is held out for validation; None: 0.1.
+        class_subset: Names or numbers of the classes to use; None: all.
+        train_fraction: Part of the training split to use.
+        train_size: Number of images of the training split to use.
+        kfold: Number of parts for cross-validation.
+        fold: Which of them is for validation.
+        seed: Seed of all of this.
+
+    Raises:
+        ValueError: A value breaks its rule, or two exclude each other.
+    """
+
+    val_size: float | None = None
+    class_subset: tuple[str | int, ...] | None = None
+    train_fraction: float | None = None
+    train_size: int | None = None
+    kfold: int | None = None
+    fold: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.val_size is not None:
+            fraction("val_size", self.val_size)
+        if self.train_fraction is not None and self.train_fraction != 1:
+            fraction("train_fraction", self.train_fraction)
+        if self.train_size is not None:
+            whole_number("train_size", self.train_size)
+        if self.kfold is not None:
+            whole_number("kfold", self.kfold, least=2)
+            whole_number("fold (with kfold)", -1 if self.fold is None else self.fold, least=0, most=self.kfold - 1)
+        self._exclude("train_size", "train_fraction")
+        self._exclude("kfold", "val_size")
+        if self.fold is not None and self.kfold is None:
+            raise ValueError(f"fold is {self.fold}, but there are no folds: give kfold too")
+
+    def _exclude(self, first: str, second: str) -> None:
+        if getattr(self, first) is not None and getattr(self, second) is not None:
+            raise ValueError(f"{first} is {getattr(self, first)} and {second} is {getattr(self, second)}: give one")
+
+    def classes(self, names: Sequence[str]) -> list[int]:
+        """The numbers of the classes in use, of those with these names."""
+        return list(range(len(names))) if self.class_subset is None else class_numbers(self.class_subset, names)
+
+    def apply(self, parts: dict[str, Split], names: Sequence[str]) -> dict[str, Split]:
+        """The splits of a run.
+
+        Args:
+            parts: train, and if the dataset has them, val and test.
+            names: The dataset's classes.
+
+        Raises:
+            ValueError: There are too few images for what is asked.
+        """
+        if self.class_subset is not None:
+            classes = self.classes(names)
+            parts = {name: only_classes(part, classes) for name, part in parts.items()}
+        train, val = self._validation(parts)
+        size = self.train_fraction if self.train_size is None else self.train_size
+        train = train if size is None else limit(train, size, self.seed)
+        test = {"test": parts["test"]} if "test" in parts else {}
+        return {"train": train, "val": val, **test}
+
+    def _validation(self, parts: dict[str, Split]) -> tuple[Split, Split]:
+        train = parts["train"]
+        if self.kfold is not None and self.fold is not None:
+            return fold_of(train, self.kfold, self.fold, self.seed)
+        if "val" not in parts:
+            return cut(train, DEFAULT_VAL_SIZE if self.val_size is None else self.val_size, self.seed)
+        if self.val_size is not None:
+            raise ValueError(f"val_size is {self.val_size}, but the dataset has validation images of its own")
+        return train, parts["val"]
