@@ -152,7 +152,7 @@ def folder(root: str) -> dict[str, Any]:
         "training_images": count,
         "first_epoch_seconds": statistics.median(firsts),
         "later_epoch_seconds": statistics.median(seconds),
-        "public_script_epoch_seconds": statistics.median(scripts),
+        "script_epoch_seconds": statistics.median(scripts),
         "first_over_later": statistics.median(first / later for first, later in zip(firsts, seconds, strict=True)),
     }
 

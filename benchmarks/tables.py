@@ -70,8 +70,8 @@ def speed_table() -> str:
         (f"{tree['images']:,} JPEG files: first epoch, which decodes all", f"{tree['first_epoch_seconds']:.1f} s"),
         ("the same: a later epoch", f"{tree['later_epoch_seconds']:.2f} s"),
         (
-            "the same: ImageFolder and torchvision transforms, two workers",
-            f"{tree['public_script_epoch_seconds']:.1f} s",
+            "the same: torchvision's ImageFolder and transforms, 2 workers",
+            f"{tree['script_epoch_seconds']:.1f} s",
         ),
         ("ResNet-18 on that tree: peak memory of `zoo fit`", f"{memory['zoo_bytes'] / 2**20:,.0f} MiB"),
         ("the same: a bare script without data", f"{memory['bare_bytes'] / 2**20:,.0f} MiB"),

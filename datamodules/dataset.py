@@ -12,9 +12,10 @@ from zoo.datamodules.sampler import Batch
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a split, fetched a whole batch at a time: `dataset[rows, epoch]`; `dataset[row]` is one image of epoch 0.
+    """Images of a split, fetched a whole batch at a time.
 
-    A batch is indexed once and resized once. Augmentation sees a copy: the source never changes.
+    `dataset[rows, epoch]` is a batch, `dataset[row]` one image of epoch 0. A batch is indexed once and resized once.
+    Augmentation sees a copy: the source never changes.
 
     Args:
         split: The images and labels.

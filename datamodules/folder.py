@@ -39,8 +39,8 @@ class Folder(FileDataModule):
 class ImageNet(Folder):
     """The 1,281,167 training and 50,000 validation images of ILSVRC 2012, in class folders.
 
-    ROOT/train/n01440764/*.JPEG and ROOT/val/n01440764/*.JPEG, as torchvision and timm read them. The official validation
-    images are the test set here, as in the literature; validation images are cut off the training images.
+    ROOT/train/n01440764/*.JPEG and ROOT/val/n01440764/*.JPEG, as torchvision and timm read them. The official
+    validation images are the test set here, as in the literature; validation images are cut off the training images.
 
     Args:
         root: Folder that holds train and val.

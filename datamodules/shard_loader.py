@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_worker_info
 
 from zoo.datamodules.loader import StatelessLoader, _identity, _one_thread
-from zoo.datamodules.sampler import Position
+from zoo.datamodules.sampler import EvalSampler, Position
 from zoo.datamodules.shard_batch import Batch, BatchMaker
 from zoo.datamodules.shard_names import library
-from zoo.datamodules.shard_read import Item
+from zoo.datamodules.shard_read import Item, read_rows
 from zoo.datamodules.shard_sample import Sample
-from zoo.datamodules.shard_stream import Plan, Samples
+from zoo.datamodules.shard_stream import LocalSamples, Plan, RemoteSamples, Samples
 
 BUFFER = 1000
 """Samples among which the next one is drawn at random, in each loader process."""
@@ -53,11 +54,7 @@ class TrainStream(Dataset[Batch]):
         return self.plan.steps
 
     def __getitem__(self, key: Step) -> Batch:
-        return self.__getitems__([key])
-
-    def __getitems__(self, keys: Sequence[Step]) -> Batch:
-        """The batch that a list of one key names."""
-        [(step, epoch)] = keys
+        step, epoch = key
         place, lane = divmod(step, self.plan.lanes)
         if self._next != (epoch, lane, place):
             self._items = self._shuffled(epoch, lane)
@@ -87,8 +84,8 @@ class TrainStream(Dataset[Batch]):
                 yield item
 
 
-class EvalStream(IterableDataset[Batch]):
-    """Every sample of a split exactly once over all devices and loader processes.
+class EvalBatches(Dataset[Batch]):
+    """The batches of a split of local shards by number, in order; every sample exactly once over all devices.
 
     Args:
         samples: The samples.
@@ -98,7 +95,36 @@ class EvalStream(IterableDataset[Batch]):
         world: How many devices there are.
     """
 
-    def __init__(self, samples: Samples, batch_size: int, maker: BatchMaker, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, samples: LocalSamples, batch_size: int, maker: BatchMaker, *, rank: int = 0, world: int = 1
+    ) -> None:
+        self.index = samples.index
+        self.rows = np.array_split(samples.rows, world)[rank]
+        self.batch_size = batch_size
+        self.maker = maker
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Batch:
+        start = number * self.batch_size
+        return self.maker.batch(list(read_rows(self.index, self.rows[start : start + self.batch_size])))
+
+
+class EvalStream(IterableDataset[Batch]):
+    """A split of shards on the network, whose size is not known; every sample once over devices and loader processes.
+
+    Args:
+        samples: The samples.
+        batch_size: Samples in a batch.
+        maker: How they become batches.
+        rank: This device.
+        world: How many devices there are.
+    """
+
+    def __init__(
+        self, samples: RemoteSamples, batch_size: int, maker: BatchMaker, *, rank: int = 0, world: int = 1
+    ) -> None:
         self.samples = samples
         self.batch_size = batch_size
         self.maker = maker
@@ -143,12 +169,12 @@ class StreamLoader(StatelessLoader):
     """A loader that reports the samples that cannot be used, and hands out (images, labels).
 
     Args:
-        dataset: A `TrainStream` or an `EvalStream`.
+        dataset: A `TrainStream`, `EvalBatches` or an `EvalStream`.
         report: Called in the main process, so that an error is one line there instead of a worker's traceback.
         **options: What `DataLoader` takes.
     """
 
-    def __init__(self, dataset: TrainStream | EvalStream, report: Report, **options: Any) -> None:
+    def __init__(self, dataset: TrainStream | EvalBatches | EvalStream, report: Report, **options: Any) -> None:
         super().__init__(dataset, **options)
         self.report = report
 
@@ -166,22 +192,32 @@ def train_loader(
     stream: TrainStream, report: Report, *, position: Position | None, num_workers: int, pin_memory: bool
 ) -> StreamLoader:
     """A loader over training batches."""
-    sampler = StepSampler(stream, position)
-    return _loader(stream, report, num_workers, batch_size=1, sampler=sampler, pin_memory=pin_memory)
+    return _loader(stream, StepSampler(stream, position), report, num_workers, pin_memory)
 
 
-def eval_loader(stream: EvalStream, report: Report, *, num_workers: int, pin_memory: bool) -> StreamLoader:
+def eval_loader(
+    batches: EvalBatches | EvalStream, report: Report, *, num_workers: int, pin_memory: bool
+) -> StreamLoader:
     """A loader over the batches of a split that is evaluated."""
-    return _loader(stream, report, num_workers, batch_size=None, pin_memory=pin_memory)
+    sampler = EvalSampler(batches) if isinstance(batches, EvalBatches) else None  # which device takes what is decided
+    return _loader(batches, sampler, report, num_workers, pin_memory)
 
 
-def _loader(dataset: TrainStream | EvalStream, report: Report, num_workers: int, **options: Any) -> StreamLoader:
+def _loader(
+    dataset: TrainStream | EvalBatches | EvalStream,
+    sampler: StepSampler | EvalSampler | None,
+    report: Report,
+    num_workers: int,
+    pin_memory: bool,
+) -> StreamLoader:
     return StreamLoader(
         dataset,
         report,
+        batch_size=None,
+        sampler=sampler,
         num_workers=num_workers,
         collate_fn=_identity,
+        pin_memory=pin_memory,
         worker_init_fn=_one_thread,
         persistent_workers=num_workers > 0,
-        **options,
     )

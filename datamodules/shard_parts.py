@@ -77,8 +77,9 @@ class ShardReader:
             try:
                 numbers[place] = label_number(label, self.classes)
             except ValueError as error:
-                first = index.shards[index.shard[np.argmax(index.labels == place)]]
-                faults.append(f"{shown(first)}: {int((index.labels == place).sum())} or more samples: {error}")
+                having = index.labels == place
+                first = index.shards[index.shard[np.argmax(having)]]
+                faults += [f"{shown(first)}: {error}"] * int(having.sum())
         if faults:
             self.report(faults)
         labels = numbers[index.labels]

@@ -51,9 +51,6 @@ class Plan:
 class Samples(Protocol):
     """The samples of a split."""
 
-    def share(self, number: int, of: int) -> Iterator[Item]:
-        """Every sample exactly once over all `number`s from 0 to `of` - 1."""
-
     def lane(self, plan: Plan, epoch: int, lane: int) -> Iterator[Iterator[Item]]:
         """The samples for the batches of a lane in an epoch, in passes that are shuffled one by one."""
 
@@ -69,10 +66,6 @@ class LocalSamples:
 
     index: Index
     rows: Indices
-
-    def share(self, number: int, of: int) -> Iterator[Item]:
-        """An equal part of the samples."""
-        return read_rows(self.index, np.array_split(self.rows, of)[number])
 
     def lane(self, plan: Plan, epoch: int, lane: int) -> Iterator[Iterator[Item]]:
         """One pass, a part of the epoch's order of exactly the size needed: no sample comes twice in an epoch.
@@ -103,7 +96,7 @@ class RemoteSamples:
     is_wanted: "HeldOut | None" = None
 
     def share(self, number: int, of: int) -> Iterator[Item]:
-        """Every `of`-th shard."""
+        """Every sample exactly once over all `number`s from 0 to `of` - 1, which take every `of`-th shard each."""
         return self._read(self.addresses[number::of])
 
     def lane(self, plan: Plan, epoch: int, lane: int) -> Iterator[Iterator[Item]]:

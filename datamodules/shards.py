@@ -1,6 +1,7 @@
 """Images in shards, read as a stream: for data that are larger than a disk."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Unpack, cast
 
@@ -16,7 +17,7 @@ from zoo.datamodules.options import DataOptions
 from zoo.datamodules.sampler import fitting_batch_size
 from zoo.datamodules.shard_batch import BatchMaker
 from zoo.datamodules.shard_index import look_through
-from zoo.datamodules.shard_loader import EvalStream, StreamLoader, TrainStream, eval_loader, train_loader
+from zoo.datamodules.shard_loader import EvalBatches, EvalStream, StreamLoader, TrainStream, eval_loader, train_loader
 from zoo.datamodules.shard_names import find_classes, find_shards, is_remote
 from zoo.datamodules.shard_parts import HEAD, Part, ShardReader
 from zoo.datamodules.shard_stream import Plan, RemoteSamples
@@ -93,7 +94,7 @@ class WebDataset(ImageDataModule):
         self.spec = replace(self.spec, class_names=names, in_channels=channels)
         self.selection = _AsRead(**asdict(self.selection))
         self._parts: dict[str, Part] = {}
-        self._left_out: dict[str, None] = {}  # in the order of finding
+        self._left_out = Counter[str]()
 
     def _refuse(self, given: dict[str, Any]) -> None:
         """Refuse what cannot be done with a stream."""
@@ -202,10 +203,14 @@ class WebDataset(ImageDataModule):
         self.setup()
         if name not in self._parts:
             raise ValueError(f"{self.spec.name} has no {name} images")
-        rank, world = place(self.trainer)
-        batch_size = max(1, self.batch_size // world)
-        stream = EvalStream(self._parts[name].samples, batch_size, self._maker(), rank=rank, world=world)
-        return eval_loader(stream, self._report, num_workers=self.num_workers, pin_memory=is_on_gpu(self.trainer))
+        samples, (rank, world) = self._parts[name].samples, place(self.trainer)
+        batch_size, maker = max(1, self.batch_size // world), self._maker()
+        batches: EvalBatches | EvalStream
+        if isinstance(samples, RemoteSamples):
+            batches = EvalStream(samples, batch_size, maker, rank=rank, world=world)
+        else:
+            batches = EvalBatches(samples, batch_size, maker, rank=rank, world=world)
+        return eval_loader(batches, self._report, num_workers=self.num_workers, pin_memory=is_on_gpu(self.trainer))
 
     def _maker(self, *, is_training: bool = False) -> BatchMaker:
         augment = self.make_augment() if is_training else None
@@ -219,16 +224,15 @@ class WebDataset(ImageDataModule):
         if self.on_error == "raise":
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise ValueError(f"{faults[0]}{more}: --data.on_error skip leaves such samples out")
-        before = _left_out(self._left_out)
-        self._left_out.update(dict.fromkeys(faults))
+        before = _summary(self._left_out)
+        self._left_out |= Counter(faults)  # the same again, in a later epoch, counts once
         self.notices[:] = [line for line in self.notices if line != before]
-        self._notice(_left_out(self._left_out))
+        self._notice(_summary(self._left_out))
 
 
-def _left_out(faults: Iterable[str]) -> str:
-    lines = list(faults)
-    named = "; ".join(lines[:_NAMED]) + ("; ..." if len(lines) > _NAMED else "")
-    return f"{len(lines):,} samples cannot be used and are left out: {named}"
+def _summary(faults: Counter[str]) -> str:
+    named = "; ".join(list(faults)[:_NAMED]) + ("; ..." if len(faults) > _NAMED else "")
+    return f"samples left out because they cannot be used: {faults.total():,} ({named})"
 
 
 @dataclass(frozen=True)

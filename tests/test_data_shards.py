@@ -374,16 +374,14 @@ def test_samples_that_lack_something(tmp_path: Path, members: Members, message: 
     data = load(pattern, on_error="skip")
     assert sum(data.sizes.values()) == 40
     assert data.notices == [
-        f"1 samples cannot be used and are left out: {tmp_path}/bad.tar, strange: {message}".replace("\\", "")
+        f"samples left out because they cannot be used: 1 ({tmp_path}/bad.tar, strange: {message})".replace("\\", "")
     ]
 
 
 @pytest.mark.parametrize("label", [b"5", b"-1", b"wolf", b"", b"1.5"])
 def test_labels_that_are_no_class(tmp_path: Path, label: bytes) -> None:
     pattern = broken(tmp_path, "strange", {"png": png(0), "cls": label})
-    with pytest.raises(
-        ValueError, match=r"bad.tar: 1 .*samples?: label .*, but there are 5 classes, numbered from 0: --data"
-    ):
+    with pytest.raises(ValueError, match=r"bad.tar: label .*, but there are 5 classes, numbered from 0: --data"):
         load(pattern)
     assert sum(load(pattern, on_error="skip").sizes.values()) == 40
 
@@ -393,11 +391,11 @@ def test_broken_images(tmp_path: Path, workers: int) -> None:
     pattern = broken(tmp_path, "strange", {"png": png(0)[:60], "cls": b"0"})
     options = {"val": pattern, "num_workers": workers, "normalize": "imagenet"}
     train = shards(tmp_path / "a", [30], first=100)
+    # Not `as error`: it would keep the loader until its processes are collected as garbage, which takes seconds.
     with pytest.raises(
-        ValueError, match=rf"^{tmp_path}/bad.tar, strange: damaged image .*: --data.on_error skip"
-    ) as error:
+        ValueError, match=rf"^{tmp_path}/bad.tar, strange: damaged image [^\n]*: --data.on_error skip[^\n]*$"
+    ):
         list(load(train, **options).val_dataloader())
-    assert "\n" not in str(error.value)
     data = load(train, on_error="skip", **options)
     assert sorted(flat(numbers_of(data.val_dataloader()))) == list(range(40))
     assert len(data.notices) == 1 and "bad.tar, strange: damaged image" in data.notices[0]
@@ -405,7 +403,7 @@ def test_broken_images(tmp_path: Path, workers: int) -> None:
     for _ in range(2):
         batches = numbers_of(data.train_dataloader())
         assert [len(batch) for batch in batches] == [8] * 5  # of 41; another image stands in for the broken one
-    assert len(data.notices) == 1 and data.notices[0].startswith("1 samples cannot be used")
+    assert len(data.notices) == 1 and data.notices[0].startswith("samples left out because they cannot be used: 1 (")
 
 
 def test_nothing_but_broken_images_is_an_error(tmp_path: Path) -> None:
