@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_worker_info
 
+from zoo.datamodules.arrays import Indices
 from zoo.datamodules.loader import StatelessLoader, _identity, _one_thread
 from zoo.datamodules.sampler import EvalSampler, Position
 from zoo.datamodules.shard_batch import Batch, BatchMaker
@@ -84,31 +85,27 @@ class TrainStream(Dataset[Batch]):
                 yield item
 
 
-class EvalBatches(Dataset[Batch]):
-    """The batches of a split of local shards by number, in order; every sample exactly once over all devices.
+class EvalRows(Dataset[Batch]):
+    """A device's part of a split of local shards, in batches of any rows.
 
     Args:
-        samples: The samples.
-        batch_size: Samples in a batch.
+        samples: The samples of the split.
         maker: How they become batches.
         rank: This device.
         world: How many devices there are.
     """
 
-    def __init__(
-        self, samples: LocalSamples, batch_size: int, maker: BatchMaker, *, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, samples: LocalSamples, maker: BatchMaker, *, rank: int = 0, world: int = 1) -> None:
         self.index = samples.index
         self.rows = np.array_split(samples.rows, world)[rank]
-        self.batch_size = batch_size
         self.maker = maker
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self.rows)
 
-    def __getitem__(self, number: int) -> Batch:
-        start = number * self.batch_size
-        return self.maker.batch(list(read_rows(self.index, self.rows[start : start + self.batch_size])))
+    def __getitem__(self, key: tuple[Indices, int]) -> Batch:
+        positions, _ = key
+        return self.maker.batch(list(read_rows(self.index, self.rows[positions])))
 
 
 class EvalStream(IterableDataset[Batch]):
@@ -162,19 +159,19 @@ class StepSampler(DistributedSampler[Step]):
             self.epoch += 1
         else:
             epoch, done = self.position(self.steps)
-        return iter([(step, epoch) for step in range(done, self.steps)])
+        yield from ((step, epoch) for step in range(done, self.steps))
 
 
 class StreamLoader(StatelessLoader):
     """A loader that reports the samples that cannot be used, and hands out (images, labels).
 
     Args:
-        dataset: A `TrainStream`, `EvalBatches` or an `EvalStream`.
+        dataset: A `TrainStream`, an `EvalRows` or an `EvalStream`.
         report: Called in the main process, so that an error is one line there instead of a worker's traceback.
         **options: What `DataLoader` takes.
     """
 
-    def __init__(self, dataset: TrainStream | EvalBatches | EvalStream, report: Report, **options: Any) -> None:
+    def __init__(self, dataset: TrainStream | EvalRows | EvalStream, report: Report, **options: Any) -> None:
         super().__init__(dataset, **options)
         self.report = report
 
@@ -195,16 +192,18 @@ def train_loader(
     return _loader(stream, StepSampler(stream, position), report, num_workers, pin_memory)
 
 
-def eval_loader(
-    batches: EvalBatches | EvalStream, report: Report, *, num_workers: int, pin_memory: bool
-) -> StreamLoader:
-    """A loader over the batches of a split that is evaluated."""
-    sampler = EvalSampler(batches) if isinstance(batches, EvalBatches) else None  # which device takes what is decided
-    return _loader(batches, sampler, report, num_workers, pin_memory)
+def rows_loader(rows: EvalRows, report: Report, batch_size: int, *, num_workers: int, pin_memory: bool) -> StreamLoader:
+    """A loader over the rows in order."""
+    return _loader(rows, EvalSampler(rows, batch_size), report, num_workers, pin_memory)
+
+
+def stream_loader(stream: EvalStream, report: Report, *, num_workers: int, pin_memory: bool) -> StreamLoader:
+    """A loader over a split whose size is not known."""
+    return _loader(stream, None, report, num_workers, pin_memory)
 
 
 def _loader(
-    dataset: TrainStream | EvalBatches | EvalStream,
+    dataset: TrainStream | EvalRows | EvalStream,
     sampler: StepSampler | EvalSampler | None,
     report: Report,
     num_workers: int,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 
@@ -17,32 +17,22 @@ from zoo.datamodules.options import DataOptions
 from zoo.datamodules.sampler import fitting_batch_size
 from zoo.datamodules.shard_batch import BatchMaker
 from zoo.datamodules.shard_index import look_through
-from zoo.datamodules.shard_loader import EvalBatches, EvalStream, StreamLoader, TrainStream, eval_loader, train_loader
+from zoo.datamodules.shard_loader import (
+    EvalRows,
+    EvalStream,
+    StreamLoader,
+    TrainStream,
+    rows_loader,
+    stream_loader,
+    train_loader,
+)
 from zoo.datamodules.shard_names import find_classes, find_shards, is_remote
+from zoo.datamodules.shard_options import ShardOptions, refuse_options
 from zoo.datamodules.shard_parts import HEAD, Part, ShardReader
 from zoo.datamodules.shard_stream import Plan, RemoteSamples
 from zoo.datamodules.splits import DEFAULT_VAL_SIZE, Selection
 
-_IMPOSSIBLE = ("kfold", "fold", "train_fraction", "class_subset")
 _NAMED = 3  # samples that a message names
-
-
-class ShardOptions(DataOptions, total=False):
-    """What `WebDataset` takes besides `DataOptions`.
-
-    Attributes:
-        classes: The class names in the order of their labels. From classes.txt beside the shards if not given.
-        num_classes: How many classes there are, if they have no names.
-        train_samples: How many samples the training shards hold; needed for addresses, and only for them.
-        in_channels: 3 to read the images in colour, 1 in grey.
-        on_error: What to do about samples that cannot be used: raise an error, or skip them and say how many.
-    """
-
-    classes: list[str] | None
-    num_classes: int | None
-    train_samples: int | None
-    in_channels: int | None
-    on_error: Literal["raise", "skip"] | None
 
 
 class WebDataset(ImageDataModule):
@@ -55,7 +45,7 @@ class WebDataset(ImageDataModule):
     Training: the shards come in random order, and the next sample is drawn from a buffer of 1,000. An epoch visits no
     image of local shards twice, and leaves out less than a batch. Shards on the network are dealt out whole to devices
     and loader processes, each of which begins again if it has too few: there an epoch is so many images, not every
-    image once. Evaluation visits every image exactly once, but in another order with other workers.
+    image once. Evaluation visits every image exactly once.
 
     What is exact: the split into training and validation, augmentation (a function of seed, epoch and key), and a
     resumed run with as many devices and workers. The order of training images depends on both numbers.
@@ -83,28 +73,19 @@ class WebDataset(ImageDataModule):
         shared = {key: value for key, value in options.items() if key in DataOptions.__annotations__}
         super().__init__(None, download, **cast(DataOptions, shared))
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-        self._refuse(given)
-        self.patterns = {"train": train, "val": val, "test": test}
+        refuse_options(given)
+        patterns = {"train": train, "val": val, "test": test}
+        self.patterns = {name: None if pattern is None else str(pattern) for name, pattern in patterns.items()}
         self.on_error = choice("on_error", given.get("on_error", "raise"), ("raise", "skip"))
         channels = given.get("in_channels", 3)
         if channels not in (1, 3):
             raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {channels!r}")
         self.train_samples: int | None = given.get("train_samples")
-        names = find_classes(train, given.get("classes"), given.get("num_classes"), download=download)
+        names = find_classes(str(train), given.get("classes"), given.get("num_classes"), download=download)
         self.spec = replace(self.spec, class_names=names, in_channels=channels)
         self.selection = _AsRead(**asdict(self.selection))
         self._parts: dict[str, Part] = {}
         self._left_out = Counter[str]()
-
-    def _refuse(self, given: dict[str, Any]) -> None:
-        """Refuse what cannot be done with a stream."""
-        for name in _IMPOSSIBLE:
-            if name in given:
-                raise ValueError(f"{name} is {given[name]}, which a stream of shards cannot do: leave it out")
-        if self.sampler == "balanced":
-            raise ValueError("sampler is balanced, which a stream of shards cannot do: use shuffle")
-        if not self.drop_last:
-            raise ValueError("drop_last is false, but all devices must make as many full batches of a stream: use true")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -203,14 +184,14 @@ class WebDataset(ImageDataModule):
         self.setup()
         if name not in self._parts:
             raise ValueError(f"{self.spec.name} has no {name} images")
-        samples, (rank, world) = self._parts[name].samples, place(self.trainer)
-        batch_size, maker = max(1, self.batch_size // world), self._maker()
-        batches: EvalBatches | EvalStream
+        samples, (rank, world), maker = self._parts[name].samples, place(self.trainer), self._maker()
+        batch_size = max(1, self.batch_size // world)
+        workers, pin_memory = self.num_workers, is_on_gpu(self.trainer)
         if isinstance(samples, RemoteSamples):
-            batches = EvalStream(samples, batch_size, maker, rank=rank, world=world)
-        else:
-            batches = EvalBatches(samples, batch_size, maker, rank=rank, world=world)
-        return eval_loader(batches, self._report, num_workers=self.num_workers, pin_memory=is_on_gpu(self.trainer))
+            stream = EvalStream(samples, batch_size, maker, rank=rank, world=world)
+            return stream_loader(stream, self._report, num_workers=workers, pin_memory=pin_memory)
+        rows = EvalRows(samples, maker, rank=rank, world=world)
+        return rows_loader(rows, self._report, batch_size, num_workers=workers, pin_memory=pin_memory)
 
     def _maker(self, *, is_training: bool = False) -> BatchMaker:
         augment = self.make_augment() if is_training else None
