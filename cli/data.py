@@ -1,5 +1,6 @@
 """`zoo data`: the data sets, what augmentation does to them, what is wrong with a folder, getting things ready."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,16 +127,19 @@ def _show(words: list[str]) -> int:
 
 
 def _prepare(words: list[str]) -> int:
+    from zoo.cli.report import plural
+
     data = _load(_parse("prepare", words), download=True)
     for notice in data.notices:
         print(f"note: {notice}")
     images = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items())
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (data.spec.mean, data.spec.std))
-    print(f"{data.spec.name}: {images} images, {data.num_classes} classes, {data.in_channels} channels")
+    print(f"{data.spec.name}: {images} images, {data.num_classes} classes, {plural(data.in_channels, 'channel')}")
     print(f"mean {mean}, standard deviation {std} ({data.normalize})")
-    counts = sorted(zip(data.class_counts, data.class_names, strict=True))
-    (least, smallest), (most, largest) = counts[0], counts[-1]
-    print(f"training images of a class: {least:,} ({smallest}) to {most:,} ({largest})")
+    with suppress(ValueError):  # not known of shards on the network
+        counts = sorted(zip(data.class_counts, data.class_names, strict=True))
+        (least, smallest), (most, largest) = counts[0], counts[-1]
+        print(f"training images of a class: {least:,} ({smallest}) to {most:,} ({largest})")
     if where := data.cached:
         print(f"decoded images are kept in {where}")
     return 0

@@ -48,7 +48,7 @@ def _images(
     data: ImageDataModule, count: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Originals and augmented images (N, H, W, C) of the first epoch, and their labels."""
-    dataset = data.train_dataloader().dataset
+    dataset = data.make_dataset("train", is_training=True)
     # In the order of an epoch that shows all classes equally often, classes in turn.
     order = balanced_order(data.splits["train"].labels, data.seed, 0)
     labels = data.splits["train"].labels[order]
@@ -57,7 +57,7 @@ def _images(
         turn[labels == label] = np.arange((labels == label).sum())
     chosen = order[np.argsort(turn, kind="stable")[:count]]
     augmented, shown = dataset[chosen, 0]
-    dataset.augment = None  # type: ignore[attr-defined]  # an ImageDataset
+    dataset.augment = None
     originals, _ = dataset[chosen, 0]
     if data.permute_pixels is not None:
         seed = data.permute_pixels

@@ -20,6 +20,7 @@ class RunProgress(ProgressBar):
         self._enabled = True
         self._started = self._epoch_started = time.monotonic()
         self._first_batch = 0
+        self._told: list[str] = []
 
     def disable(self) -> None:
         """Lightning calls this on all processes but the first."""
@@ -51,8 +52,7 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what the data module had to adapt, and start the clock."""
-        for notice in getattr(trainer.datamodule, "notices", []):  # type: ignore[attr-defined]  # set by fit
-            self.print(f"note: {notice}")
+        self._tell(trainer)
         self._started = time.monotonic()
         self._first_batch = batches_done(trainer)
         self._show("training", _total_batches(trainer))
@@ -70,9 +70,16 @@ class RunProgress(ProgressBar):
             self._bar.advance(self._task)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the last epoch and remove the bar."""
+        """Report the last epoch, and what the data module has had to say since; remove the bar."""
         self._report_epoch(trainer)
         self._hide()
+        self._tell(trainer)
+
+    def _tell(self, trainer: Trainer) -> None:
+        for notice in getattr(trainer.datamodule, "notices", []):  # type: ignore[attr-defined]  # set by fit
+            if notice not in self._told:
+                self.print(f"note: {notice}")
+                self._told.append(notice)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
@@ -98,7 +105,7 @@ class RunProgress(ProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show a bar over the test batches."""
-        self._show("testing", int(sum(trainer.num_test_batches)))
+        self._show("testing", _whole(sum(trainer.num_test_batches)))
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Advance the bar."""
@@ -110,7 +117,7 @@ class RunProgress(ProgressBar):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show a bar over the images' batches."""
-        self._show("classifying", int(sum(trainer.num_predict_batches)))
+        self._show("classifying", _whole(sum(trainer.num_predict_batches)))
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Advance the bar."""
@@ -124,6 +131,11 @@ class RunProgress(ProgressBar):
 def batches_done(trainer: Trainer) -> int:
     """Training batches since the start of the run, over all epochs and resumptions."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]  # hinted as its parent
+
+
+def _whole(number: int | float) -> int | None:
+    """The number, or None if it is infinite: streams do not say how many batches they have."""
+    return None if number == float("inf") else int(number)
 
 
 def _total_batches(trainer: Trainer) -> int | None:

@@ -201,7 +201,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StatelessLoader:
         """Shuffled, augmented training images; a last batch that is not full is left out unless `drop_last` is off."""
-        dataset = self._images("train", is_training=True)
+        dataset = self.make_dataset("train", is_training=True)
         rank, world = place(self.trainer)
         batch_size = fitting_batch_size(self.batch_size, len(dataset), world)
         if batch_size != self.batch_size:
@@ -272,7 +272,12 @@ class ImageDataModule(LightningDataModule):
         size, channels, mirror = self.image_size, self.in_channels, self.spec.mirror
         return build_augment(self.augment, seed=self.seed, image_size=size, in_channels=channels, mirror=mirror)
 
-    def _images(self, name: str, *, is_training: bool = False) -> ImageDataset:
+    def make_dataset(self, name: str, *, is_training: bool = False) -> ImageDataset:
+        """The images of a split, augmented if they are for training.
+
+        Raises:
+            ValueError: There is no such split.
+        """
         self.setup()
         if name not in self.splits:
             raise ValueError(f"{self.spec.name} has no {name} images")
@@ -280,7 +285,7 @@ class ImageDataModule(LightningDataModule):
         return ImageDataset(self.splits[name], self.image_size, self.border, change)
 
     def _eval_loader(self, name: str) -> StatelessLoader:
-        dataset = self._images(name)
+        dataset = self.make_dataset(name)
         rank, world = place(self.trainer)
         return self._loader(dataset, EvalSampler(dataset, max(1, self.batch_size // world), rank=rank, world=world))
 

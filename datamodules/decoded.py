@@ -23,7 +23,7 @@ from zoo.datamodules.arrays import Indices, Pixels
 from zoo.datamodules.batch import resize_batch
 from zoo.datamodules.decode import image_size_of, read_image
 from zoo.datamodules.download import Progress
-from zoo.datamodules.loader import available_cpus
+from zoo.datamodules.loader import available_cpus, identity, one_thread
 
 _FORMAT = 1  # part of the key: another one makes files of the old format unknown rather than wrong
 _ROW = np.dtype([("offset", np.int64), ("height", np.int32), ("width", np.int32)])  # height 0: broken
@@ -195,7 +195,7 @@ def _write(job: Job, part: Path, keep_pixels: bool, progress: Progress | None) -
 def _loader(job: Job, keep_pixels: bool) -> "DataLoader[Any]":
     workers = available_cpus() if len(job.paths) > 4 * _BATCH else 0
     dataset = _Files(job, keep_pixels)
-    return DataLoader(dataset, batch_size=_BATCH, num_workers=workers, collate_fn=_identity, worker_init_fn=_one_thread)
+    return DataLoader(dataset, batch_size=_BATCH, num_workers=workers, collate_fn=identity, worker_init_fn=one_thread)
 
 
 class _Files(Dataset[Any]):
@@ -219,11 +219,3 @@ class _Files(Dataset[Any]):
             if self.keep_pixels:
                 flat.append(image.ravel())
         return torch.from_numpy(np.concatenate(flat)), torch.from_numpy(shapes), reasons
-
-
-def _identity(batch: Any) -> Any:
-    return batch
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

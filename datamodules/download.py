@@ -120,7 +120,7 @@ def _fetch_from(url: str, archive: Archive, part: Path, progress: Progress | Non
 def _download(url: str, archive: Archive, part: Path, progress: Progress | None) -> bool:
     """Write what the server sends; whether it continued what was there."""
     there = part.stat().st_size if part.is_file() else 0
-    response, done = _open_at(url, there if there < archive.most_bytes else 0)
+    response, done = open_at(url, there if there < archive.most_bytes else 0)
     with response:
         _require_https(response.geturl())
         length = response.headers.get("Content-Length") or ""
@@ -140,7 +140,7 @@ def _download(url: str, archive: Archive, part: Path, progress: Progress | None)
     return is_continued
 
 
-def _open_at(url: str, start: int) -> tuple[Any, int]:
+def open_at(url: str, start: int) -> tuple[Any, int]:
     """The server's answer, and the position in the file at which it begins: `start`, or 0 if it does not do that."""
     try:
         response = _open(url, start)

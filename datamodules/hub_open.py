@@ -53,7 +53,7 @@ def _library(*, offline: bool) -> Iterator[Any]:
         if error.name not in ("datasets", "huggingface_hub"):
             raise
         raise ModuleNotFoundError(
-            "--data huggingface needs the package datasets: pip install 'lightning-zoo[huggingface]'", name=error.name
+            "--data huggingface needs the package datasets: pip install datasets", name=error.name
         ) from None
     # The environment variable of the same name is read when the library is imported, which may be long ago. The first
     # of the two is asked before a dataset is looked for on the hub, the second at every request.

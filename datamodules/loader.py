@@ -52,23 +52,28 @@ def build_loader(
     dataset: Dataset[Any], sampler: Sampler[Any], *, num_workers: int = 0, pin_memory: bool = False
 ) -> StatelessLoader:
     """A loader over a dataset that returns whole batches for what the sampler yields."""
-    return StatelessLoader(
-        dataset,
-        batch_size=None,  # torch collects nothing
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=_identity,
-        pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
-        persistent_workers=num_workers > 0,
-    )
+    return StatelessLoader(dataset, sampler=sampler, **whole_batches(num_workers, pin_memory=pin_memory))
 
 
-def _identity(batch: T) -> T:
+def whole_batches(num_workers: int, *, pin_memory: bool) -> dict[str, Any]:
+    """The arguments of a `DataLoader` over a dataset that returns whole batches."""
+    return {
+        "batch_size": None,  # torch collects nothing
+        "collate_fn": identity,
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": pin_memory,
+        "worker_init_fn": one_thread,
+    }
+
+
+def identity(batch: T) -> T:
+    """The batch itself, for a loader whose dataset returns whole batches."""
     return batch
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
+    """Keep a loader process from starting threads: there are as many processes as processors."""
     import cv2  # only augmentation needs it
 
     cv2.setNumThreads(0)

@@ -1,6 +1,6 @@
 """Samples of shards made into batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ class BatchMaker:
 
     Attributes:
         in_channels: 1 for grey, 3 for colour.
-        classes: The names of the classes.
+        classes: The names of the classes in the shards.
+        places: The label that the number of each class in use becomes.
         image_size: The side of the images.
         border: Width of a black border that belongs to it.
         augment: What is done to training images.
@@ -30,6 +31,7 @@ class BatchMaker:
 
     in_channels: int
     classes: tuple[str, ...]
+    places: Mapping[int, int]
     image_size: int
     border: int = 0
     augment: Augment | None = None
@@ -55,7 +57,7 @@ class BatchMaker:
             return torch.from_numpy(empty), torch.zeros(0, dtype=torch.int64), faults
         good = [good[place % len(good)] for place in range(size or len(good))]
         images = self._finish([image for image, _, _ in good], [(number, epoch) for _, _, number in good])
-        return torch.from_numpy(images), torch.tensor([label for _, label, _ in good]), faults
+        return torch.from_numpy(images), torch.tensor([self.places[label] for _, label, _ in good]), faults
 
     def _finish(self, images: list[Pixels], keys: list[tuple[int, int]]) -> Pixels:
         if self.augment is not None and self.augment.whole:

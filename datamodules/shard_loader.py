@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_worker_info
 
 from zoo.datamodules.arrays import Indices
-from zoo.datamodules.loader import StatelessLoader, _identity, _one_thread
+from zoo.datamodules.loader import StatelessLoader, whole_batches
 from zoo.datamodules.sampler import EvalSampler, Position
 from zoo.datamodules.shard_batch import Batch, BatchMaker
 from zoo.datamodules.shard_names import library
@@ -209,14 +209,4 @@ def _loader(
     num_workers: int,
     pin_memory: bool,
 ) -> StreamLoader:
-    return StreamLoader(
-        dataset,
-        report,
-        batch_size=None,
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=_identity,
-        pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
-        persistent_workers=num_workers > 0,
-    )
+    return StreamLoader(dataset, report, sampler=sampler, **whole_batches(num_workers, pin_memory=pin_memory))

@@ -22,7 +22,7 @@ def library() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "webdataset":
             raise
-        line = "--data webdataset needs the package webdataset: pip install 'lightning-zoo[webdataset]'"
+        line = "--data webdataset needs the package webdataset: pip install webdataset"
         raise ModuleNotFoundError(line, name=error.name) from None
     return webdataset
 

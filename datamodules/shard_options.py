@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from zoo.datamodules.options import DataOptions
 
-_IMPOSSIBLE = ("kfold", "fold", "train_fraction", "class_subset")
+_COUNTED = ("kfold", "fold", "train_fraction", "train_size", "class_subset")
 
 
 class ShardOptions(DataOptions, total=False):
@@ -26,18 +26,19 @@ class ShardOptions(DataOptions, total=False):
     on_error: Literal["raise", "skip"] | None
 
 
-def refuse_options(given: Mapping[str, Any]) -> None:
+def refuse_options(given: Mapping[str, Any], *, is_all_local: bool) -> None:
     """Refuse what cannot be done with a stream.
 
     Args:
         given: The options that the user chose.
+        is_all_local: Whether all shards are local, so that they can be looked through.
 
     Raises:
         ValueError: One of them is such an option.
     """
-    for name in _IMPOSSIBLE:
-        if name in given:
-            raise ValueError(f"{name} is {given[name]}, which a stream of shards cannot do: leave it out")
+    for name in _COUNTED:
+        if name in given and not is_all_local:
+            raise ValueError(f"{name} is {given[name]}, but shards on the network cannot be counted: leave it out")
     if given.get("sampler") == "balanced":
         raise ValueError("sampler is balanced, which a stream of shards cannot do: use shuffle")
     if given.get("drop_last") is False:

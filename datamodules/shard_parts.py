@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from zoo.datamodules.arrays import Split
 from zoo.datamodules.download import Progress
@@ -14,7 +13,7 @@ from zoo.datamodules.shard_index import fingerprint, look_through
 from zoo.datamodules.shard_names import is_remote
 from zoo.datamodules.shard_sample import label_number
 from zoo.datamodules.shard_source import ShardSource
-from zoo.datamodules.shard_stream import HeldOut, LocalSamples, RemoteSamples, run_numbers
+from zoo.datamodules.shard_stream import HeldOut, LocalSamples, RemoteSamples
 
 HEAD = 2048
 """Images from the first on: those that statistics are computed from, and all that shards on the network give singly."""
@@ -33,12 +32,6 @@ class Part:
     samples: LocalSamples | RemoteSamples
     split: Split
     count: int | None
-
-    def take(self, chosen: npt.NDArray[np.bool_]) -> "Part":
-        """Some of the samples of local shards."""
-        assert isinstance(self.samples, LocalSamples)
-        split = self.split.take(np.flatnonzero(chosen))
-        return Part(LocalSamples(self.samples.index, split.positions), split, len(split))
 
 
 @dataclass(frozen=True)
@@ -90,35 +83,17 @@ class ShardReader:
         return Part(LocalSamples(index, rows), Split(source, rows, labels[rows]), len(rows))
 
     def hold_out(self, part: Part, size: float, seed: int) -> tuple[Part, Part]:
-        """Training samples divided by their keys: the rest, and the part for validation.
+        """Training samples on the network divided by their keys: the rest, and the part for validation.
 
         Raises:
-            ValueError: One of the two is empty.
+            ValueError: They are local, and others are on the network.
         """
+        if isinstance(part.samples, LocalSamples):
+            raise ValueError("local training shards with others on the network: give shards as val too")
         held_out = HeldOut(size, seed)
-        if isinstance(part.samples, RemoteSamples):
-            samples = [replace(part.samples, is_wanted=replace(held_out, wanted=wanted)) for wanted in (False, True)]
-            rest = None if part.count is None else round(part.count * (1 - size))
-            return self._remote(samples[0], rest), self._remote(samples[1], None)
-        chosen = held_out.of(part.samples.index.keys[part.samples.rows])
-        if chosen.all() or not chosen.any():
-            raise ValueError(f"val_size {size} of {part.count} samples leaves none for one part: give shards as val")
-        return part.take(~chosen), part.take(chosen)
-
-    def limit(self, part: Part, size: int, seed: int) -> Part:
-        """So many of the samples of local shards, chosen by their keys.
-
-        Raises:
-            ValueError: There are not so many, or the shards are on the network.
-        """
-        if isinstance(part.samples, RemoteSamples):
-            raise ValueError(f"train_size is {size}, but shards on the network cannot be counted: leave it out")
-        if size > len(part.split):
-            raise ValueError(f"train_size is {size}, but the training split has {len(part.split)} images")
-        order = np.argsort(run_numbers(part.samples.index.keys[part.samples.rows], seed)[:, 1], kind="stable")
-        chosen = np.zeros(len(part.split), dtype=np.bool_)
-        chosen[order[:size]] = True
-        return part.take(chosen)
+        samples = [replace(part.samples, is_wanted=replace(held_out, wanted=wanted)) for wanted in (False, True)]
+        rest = None if part.count is None else round(part.count * (1 - size))
+        return self._remote(samples[0], rest), self._remote(samples[1], None)
 
     def _remote(self, samples: RemoteSamples, count: int | None) -> Part:
         mark = hashlib.sha256(f"{samples.is_wanted} {' '.join(samples.addresses)}".encode()).hexdigest()

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from zoo.datamodules.arrays import Indices
-from zoo.datamodules.download import _open_at
+from zoo.datamodules.download import open_at
 from zoo.datamodules.layout import shown
 from zoo.datamodules.shard_index import Index
 from zoo.datamodules.shard_names import library
@@ -137,7 +137,7 @@ class RemoteFile:
 
     def _read(self, size: int) -> bytes:
         if self._response is None:
-            self._response, at = _open_at(self.address, self._done)
+            self._response, at = open_at(self.address, self._done)
             length = self._response.headers.get("Content-Length") or ""
             self._total = at + int(length) if length.isdigit() else None
             while at < self._done:  # a server that cannot start in the middle

@@ -29,7 +29,8 @@ from zoo.datamodules.shard_loader import (
 from zoo.datamodules.shard_names import find_classes, find_shards, is_remote
 from zoo.datamodules.shard_options import ShardOptions, refuse_options
 from zoo.datamodules.shard_parts import HEAD, Part, ShardReader
-from zoo.datamodules.shard_stream import Plan, RemoteSamples
+from zoo.datamodules.shard_source import ShardSource
+from zoo.datamodules.shard_stream import LocalSamples, Plan, RemoteSamples
 from zoo.datamodules.splits import DEFAULT_VAL_SIZE, Selection
 
 _NAMED = 3  # samples that a message names
@@ -53,11 +54,11 @@ class WebDataset(ImageDataModule):
     Args:
         train: Shards: a pattern such as data/train-{000..099}.tar or data/train-*.tar, or a folder of .tar files;
             or, if `download` is set, addresses that begin with https://.
-        val: The same for validation. If not given, `val_size` of the training samples are held out, by their keys;
-            then every validation reads the training shards, all of them if they are on the network.
+        val: The same for validation. If not given, `val_size` of the training samples are held out: of local shards
+            as of any other data; of shards on the network by their keys, and every validation reads all of them.
         test: The same for testing.
         download: Allow addresses.
-        **options: See `ShardOptions` and `DataOptions`. `train_size` takes samples by their keys, whatever their class.
+        **options: See `ShardOptions` and `DataOptions`.
     """
 
     dataset = "webdataset"
@@ -73,9 +74,12 @@ class WebDataset(ImageDataModule):
         shared = {key: value for key, value in options.items() if key in DataOptions.__annotations__}
         super().__init__(None, download, **cast(DataOptions, shared))
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-        refuse_options(given)
         patterns = {"train": train, "val": val, "test": test}
         self.patterns = {name: None if pattern is None else str(pattern) for name, pattern in patterns.items()}
+        is_all_local = not any(map(is_remote, filter(None, self.patterns.values())))
+        refuse_options(given, is_all_local=is_all_local)
+        if not is_all_local:
+            self.selection = _AsRead(**asdict(self.selection))
         self.on_error = choice("on_error", given.get("on_error", "raise"), ("raise", "skip"))
         channels = given.get("in_channels", 3)
         if channels not in (1, 3):
@@ -83,14 +87,14 @@ class WebDataset(ImageDataModule):
         self.train_samples: int | None = given.get("train_samples")
         names = find_classes(str(train), given.get("classes"), given.get("num_classes"), download=download)
         self.spec = replace(self.spec, class_names=names, in_channels=channels)
-        self.selection = _AsRead(**asdict(self.selection))
-        self._parts: dict[str, Part] = {}
+        self._streams: dict[str, Part] = {}  # the splits, if one of them is on the network
         self._left_out = Counter[str]()
 
     @property
     def sizes(self) -> dict[str, int]:
         """How many images each split has, as far as that is known, once `setup` has run."""
-        return {name: part.count for name, part in self._parts.items() if part.count is not None}
+        streams = {name: part.count for name, part in self._streams.items() if part.count is not None}
+        return streams if self._streams else super().sizes
 
     @property
     def class_counts(self) -> list[int]:
@@ -99,7 +103,7 @@ class WebDataset(ImageDataModule):
         Raises:
             ValueError: The shards are on the network.
         """
-        if isinstance(self._parts["train"].samples, RemoteSamples):
+        if self._streams and isinstance(self._streams["train"].samples, RemoteSamples):
             raise ValueError("how many images each class has is not known of shards on the network")
         return super().class_counts
 
@@ -123,16 +127,24 @@ class WebDataset(ImageDataModule):
         """The samples of each split."""
         shards, strict = self._find(), self.on_error == "raise"
         reader = ShardReader(self.in_channels, self.spec.class_names, strict, self._report, self.progress)
-        parts = {name: reader.read(found, self.train_samples) for name, found in shards.items() if name == "train"}
-        val_size, train_size = self.selection.val_size, self.selection.train_size
-        if "val" not in shards:
-            size = DEFAULT_VAL_SIZE if val_size is None else val_size
-            parts["train"], parts["val"] = reader.hold_out(parts["train"], size, self.seed)
-        if train_size is not None:
-            parts["train"] = reader.limit(parts["train"], train_size, self.seed)
-        parts |= {name: reader.read(found) for name, found in shards.items() if name != "train"}
-        self._parts = parts
+        parts = {
+            name: reader.read(found, self.train_samples if name == "train" else None) for name, found in shards.items()
+        }
+        if isinstance(self.selection, _AsRead):
+            if "val" not in shards:
+                size = DEFAULT_VAL_SIZE if self.selection.val_size is None else self.selection.val_size
+                parts["train"], parts["val"] = reader.hold_out(parts["train"], size, self.seed)
+            self._streams = parts
         return {name: part.split for name, part in parts.items()}
+
+    def _part(self, name: str) -> Part:
+        """A split as a stream."""
+        if name in self._streams:
+            return self._streams[name]
+        split = self.splits[name]
+        samples = cast(ShardSource, split.source).samples
+        assert isinstance(samples, LocalSamples)
+        return Part(LocalSamples(samples.index, split.positions), split, len(split))
 
     def _find(self) -> dict[str, tuple[str, ...]]:
         """The shards of each split."""
@@ -158,7 +170,7 @@ class WebDataset(ImageDataModule):
     def train_dataloader(self) -> StreamLoader:
         """Shuffled, augmented training images in full batches."""
         self.setup()
-        part, (rank, world) = self._parts["train"], place(self.trainer)
+        part, (rank, world) = self._part("train"), place(self.trainer)
         assert part.count is not None
         batch_size = fitting_batch_size(self.batch_size, part.count, world)
         if batch_size != self.batch_size:
@@ -182,9 +194,9 @@ class WebDataset(ImageDataModule):
 
     def _eval_loader(self, name: str) -> StreamLoader:
         self.setup()
-        if name not in self._parts:
+        if name not in self.splits:
             raise ValueError(f"{self.spec.name} has no {name} images")
-        samples, (rank, world), maker = self._parts[name].samples, place(self.trainer), self._maker()
+        samples, (rank, world), maker = self._part(name).samples, place(self.trainer), self._maker()
         batch_size = max(1, self.batch_size // world)
         workers, pin_memory = self.num_workers, is_on_gpu(self.trainer)
         if isinstance(samples, RemoteSamples):
@@ -195,7 +207,9 @@ class WebDataset(ImageDataModule):
 
     def _maker(self, *, is_training: bool = False) -> BatchMaker:
         augment = self.make_augment() if is_training else None
-        return BatchMaker(self.in_channels, self.spec.class_names, self.image_size, self.border, augment)
+        names, chosen = self.spec.class_names, self.selection.classes(self.spec.class_names)
+        places = {number: place for place, number in enumerate(chosen)}
+        return BatchMaker(self.in_channels, names, places, self.image_size, self.border, augment)
 
     def _facts(self) -> dict[str, Any]:
         return {**super()._facts(), "num_workers": self.num_workers}
@@ -218,7 +232,7 @@ def _summary(faults: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class _AsRead(Selection):
-    """What the user chose, when the parts that are read are divided already."""
+    """What the user chose, when parts that are on the network are divided as they are read."""
 
     def apply(self, parts: dict[str, Split], names: Sequence[str]) -> dict[str, Split]:
         """The parts as they are."""

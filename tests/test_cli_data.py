@@ -56,7 +56,7 @@ def test_what_show_draws_is_what_training_sees() -> None:
     data = Fake(augment="strong", num_samples=200, image_size=16)
     originals, augmented, labels = _images(data, 12)
     assert sorted(labels[:10]) == list(range(10)), "classes take turns"
-    dataset, split = data.train_dataloader().dataset, data.splits["train"]
+    dataset, split = data.make_dataset("train", is_training=True), data.splits["train"]
     rows = [int(np.flatnonzero((split.square(np.arange(180), 16) == image).all((1, 2, 3)))[0]) for image in originals]
     assert np.array_equal(split.labels[rows], labels)
     assert np.array_equal(dataset[np.array(rows), 0][0].numpy(), augmented)

@@ -84,9 +84,12 @@ def test_seed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on two processors
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
-    make = {"augment": "strong", "num_samples": 200, "image_size": 16, "batch_size": 16, "seed": 2}
+@pytest.mark.parametrize(
+    ("workers", "policy"),
+    [(1, "strong"), (2, "strong"), (3, "strong"), (2, "flip_crop"), (2, "affine"), (2, "randaugment")],
+)
+def test_batches_do_not_depend_on_the_number_of_workers(workers: int, policy: str) -> None:
+    make = {"augment": policy, "num_samples": 200, "image_size": 16, "batch_size": 16, "seed": 2}
     expected = digest(Fake(num_workers=0, **make).train_dataloader(), epochs=2)
     loader = Fake(num_workers=workers, **make).train_dataloader()
     assert loader.persistent_workers

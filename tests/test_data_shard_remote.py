@@ -13,6 +13,8 @@ import pytest
 
 from tests.test_data_shards import CLASSES, flat, load, numbers_of, pixels, sample, set_place, shards, write
 from zoo.datamodules import shard_read
+from zoo.datamodules.shard_sample import key_number
+from zoo.datamodules.shard_stream import HeldOut
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +48,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         at = start if state["ranges"] else 0
         return Answer(path.read_bytes(), at, state["breaks_after"]), at
 
-    monkeypatch.setattr(shard_read, "_open_at", open_at)
+    monkeypatch.setattr(shard_read, "open_at", open_at)
     monkeypatch.setattr(shard_read, "_WAIT_SECONDS", 0)
     return state
 
@@ -80,21 +82,28 @@ def test_remote_shards(
         _ = data.class_counts
 
 
-def test_remote_validation_by_key_is_that_of_the_same_files(tmp_path: Path, server: dict[str, Any]) -> None:
-    local = load(shards(tmp_path / "a", [40, 20, 20, 20]), val_size=0.3)
+def held_out(count: int, size: float) -> set[int]:
+    """The samples whose keys put them into validation."""
+    return {number for number in range(count) if HeldOut(size, seed=1)(key_number(f"{number:06}"))}
+
+
+def test_remote_validation_is_held_out_by_key(tmp_path: Path, server: dict[str, Any]) -> None:
+    shards(tmp_path / "a", [40, 20, 20, 20])
     remote = load(REMOTE, val_size=0.3, download=True, train_samples=100, normalize="imagenet")
-    val = flat(numbers_of(local.val_dataloader()))
-    assert flat(numbers_of(remote.val_dataloader())) == val
+    val = flat(numbers_of(remote.val_dataloader()))
+    assert set(val) == held_out(100, 0.3) and len(set(val)) == len(val)
+    assert 15 < len(val) < 45  # 30 +- 3 standard deviations
     assert not set(flat(numbers_of(remote.train_dataloader()))) & set(val)
+    assert held_out(40, 0.3) == held_out(100, 0.3) & set(range(40)), "whatever else is there"
     assert remote.sizes == {"train": 70}
     assert "download" not in remote.describe()["args"]
 
 
 def test_remote_statistics(tmp_path: Path, server: dict[str, Any]) -> None:
-    local = load(shards(tmp_path / "a", [20, 4, 12, 17]))
+    shards(tmp_path / "a", [20, 4, 12, 17])
     remote = load(REMOTE, download=True, train_samples=53)
     count = round(53 * 0.9)
-    kept = [n for n in range(53) if n not in set(flat(numbers_of(local.val_dataloader())))][:count]
+    kept = [n for n in range(53) if n not in held_out(53, 0.1)][:count]
     assert remote.spec.mean == pytest.approx((np.stack([pixels(n) for n in kept]) / 255).mean((0, 1, 2)), abs=1e-6)
     asked = len(server["asked"])
     load(REMOTE, download=True, train_samples=53)
@@ -134,6 +143,8 @@ def test_remote_errors_are_one_line(tmp_path: Path, server: dict[str, Any]) -> N
         ValueError, match=r"^train_size is 5, but shards on the network cannot be counted: leave it out$"
     ):
         load("https://host/a.tar", train_size=5, **options)
+    with pytest.raises(ValueError, match=r"^kfold is 5, but shards on the network cannot be counted: leave it out$"):
+        load("https://host/a.tar", kfold=5, fold=0, **options)
 
 
 def test_fewer_remote_shards_than_workers_or_devices(

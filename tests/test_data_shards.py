@@ -80,6 +80,8 @@ def load(train: str | Path, **options: Any) -> WebDataset:
     }
     if "classes" in options:
         del defaults["num_classes"]
+    if not {"val", "kfold"} & options.keys() and "https://" not in str(train):
+        defaults["val_size"] = 0.3  # a few samples, of which every class needs its share
     data = WebDataset(str(train), **{**defaults, **options})
     data.prepare_data()
     data.setup("fit")
@@ -202,15 +204,15 @@ def test_every_policy_takes_the_numbers_of_keys(tmp_path: Path) -> None:
         assert images.shape == (8, SIDE, SIDE, 3), policy
 
 
-def test_validation_is_held_out_by_key(tmp_path: Path) -> None:
+def test_validation_is_held_out_and_every_class_has_its_share(tmp_path: Path) -> None:
     first = load(shards(tmp_path / "a", [100, 50, 50]), val_size=0.25)
     val = flat(numbers_of(first.val_dataloader()))
     train = first.splits["train"]
     assert sorted(val + [KNOWN[image.tobytes()] for image in train.whole(np.arange(len(train)))]) == list(range(200))
-    assert 30 < len(val) < 70  # 50 +- 3 standard deviations
-    assert first.sizes == {"train": 200 - len(val), "val": len(val)}
-    # However the samples are packed and whatever the labels are, the same keys are held out; with another seed others.
-    packed = load(shards(tmp_path / "b", [10] * 20), val_size=0.25, num_classes=9)
+    assert first.sizes == {"train": 150, "val": 50}
+    assert np.bincount(first.splits["val"].labels).tolist() == [10] * CLASSES
+    # However the samples are packed, the same ones are held out; with another seed others.
+    packed = load(shards(tmp_path / "b", [10] * 20), val_size=0.25)
     assert sorted(flat(numbers_of(packed.val_dataloader()))) == sorted(val)
     assert set(flat(numbers_of(load(f"{tmp_path}/b", val_size=0.25, seed=2).val_dataloader()))) != set(val)
     assert not set(flat(numbers_of(first.train_dataloader()))) & set(val)
@@ -223,9 +225,21 @@ def test_train_size_takes_the_same_images_every_epoch(tmp_path: Path) -> None:
     loader = data.train_dataloader()
     epochs = [flat(numbers_of(loader)) for _ in range(2)]
     assert set(epochs[0]) == set(epochs[1]) and len(set(epochs[0])) == 24 and epochs[0] != epochs[1]
-    assert set(epochs[0]) < set(flat(numbers_of(load(pattern, train_size=40).train_dataloader())))
+    assert sorted(data.class_counts) == [4, 5, 5, 5, 5]
     with pytest.raises(ValueError, match=r"^train_size is 101, but the training split has \d+ images$"):
         load(pattern, train_size=101)
+
+
+def test_folds_and_parts_of_the_classes(tmp_path: Path) -> None:
+    pattern = shards(tmp_path / "a", [60, 40])
+    folds = [flat(numbers_of(load(pattern, kfold=4, fold=fold).val_dataloader())) for fold in range(4)]
+    assert sorted(itertools.chain.from_iterable(folds)) == list(range(100))
+    assert load(pattern, train_fraction=0.5).sizes == {"train": 35, "val": 30}
+    data = load(pattern, class_subset=["3", "1"], batch_size=4)
+    assert (data.num_classes, data.sizes) == (2, {"train": 28, "val": 12})
+    for images, labels in (*data.train_dataloader(), *data.val_dataloader()):
+        expected = [{3: 0, 1: 1}[KNOWN[image.numpy().tobytes()] % CLASSES] for image in images]
+        assert labels.tolist() == expected
 
 
 def test_patterns_name_the_same_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
