@@ -26,7 +26,8 @@ class Alternate(Callback):
     """Times the training steps of `zoo fit` against a bare loop over tensors in memory, epoch by epoch.
 
     The bare loop has the images as normalised floats, shuffles them, and does what a step needs: forward, loss,
-    backward, optimiser (the recipe's, fused). It augments, measures, logs, schedules and saves nothing.
+    backward, optimiser (the recipe's, fused). It augments, measures, logs, schedules and saves nothing. What `zoo fit`
+    does once an epoch (averages, validation, checkpoints) is not part of the time.
 
     Args:
         output: The JSON file that the figures are written to.

@@ -180,8 +180,8 @@ def main() -> None:
     tree = ["--data", "folder", "--data.root", options.tree, "--data.image_size", "32", "--recipe.batch_size", "128"]
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "loader": loader,
-        "lenet5": lambda: fit([*mnist, "--recipe.epochs", "6"]),
-        "resnet20": lambda: fit(["--model", "resnet20", *tree, "--data.train_size", "12800", "--recipe.epochs", "6"]),
+        "lenet5": lambda: fit([*mnist, "--recipe.epochs", "9"]),
+        "resnet20": lambda: fit(["--model", "resnet20", *tree, "--data.train_size", "6400", "--recipe.epochs", "13"]),
         "memory": lambda: memory(["--model", "resnet18", *tree, "--data.train_size", "2560", "--recipe.epochs", "1"]),
         "folder": lambda: folder(options.tree),
     }

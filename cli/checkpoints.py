@@ -18,11 +18,11 @@ class BestCheckpoint(ModelCheckpoint):
     loss decides (the one-standard-error rule of Breiman et al. 1984, section 3.4.3, with the loss for simplicity).
 
     Args:
-        images: Number of validation images, which the standard error follows from.
+        images: Number of validation images, which the standard error follows from; None if it is not known.
         settings: Arguments of Lightning's ModelCheckpoint.
     """
 
-    def __init__(self, images: int, **settings: Any) -> None:
+    def __init__(self, images: int | None, **settings: Any) -> None:
         super().__init__(monitor="val/acc", mode="max", save_on_train_epoch_end=False, **settings)
         self._images = images
         self._highest = 0.0
@@ -34,7 +34,8 @@ class BestCheckpoint(ModelCheckpoint):
             return False
         accuracy, loss = float(current), float(trainer.callback_metrics["val/loss"])
         self._highest = max(self._highest, accuracy)
-        bar = self._highest - standard_error(self._highest, self._images)
+        margin = 0.0 if self._images is None else standard_error(self._highest, self._images)
+        bar = self._highest - margin
         is_better = self._kept is None or (accuracy >= bar and (self._kept[0] < bar or loss <= self._kept[1]))
         if is_better:
             self._kept = (accuracy, loss)

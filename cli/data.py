@@ -140,6 +140,7 @@ def _prepare(words: list[str]) -> int:
         counts = sorted(zip(data.class_counts, data.class_names, strict=True))
         (least, smallest), (most, largest) = counts[0], counts[-1]
         print(f"training images of a class: {least:,} ({smallest}) to {most:,} ({largest})")
-    if where := data.cached:
-        print(f"decoded images are kept in {where}")
+    if data.cached is not None:
+        size = f"{data.image_size} x {data.image_size}"
+        print(f"kept decoded in {data.cached}, for training at {size} (--data.image_size)")
     return 0

@@ -28,6 +28,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" '{error.filename}'" if error.filename else ""
         return f"{error.strerror.lower()}:{where}" if where else error.strerror.lower()
+    if "Original Traceback" in str(error):  # torch's loader wraps what a process raised into its traceback
+        return str(error).strip().splitlines()[-1].partition(": ")[2]
     return " ".join(str(error).split()) or type(error).__name__
 
 

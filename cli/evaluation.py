@@ -40,11 +40,11 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         cli.read_data(verb)
         split = "test" if verb == "test" else "val"
         if split not in cli.datamodule.splits:
-            raise UserError(
-                f"'{cli.datamodule.root}' has no {split} images: zoo {'validate' if verb == 'test' else 'test'}?"
-            )
+            other = "validate" if verb == "test" else "test"
+            raise UserError(f"{cli.datamodule.root or cli.datamodule.spec.name} has no {split} images: zoo {other}?")
     run = cli.trainer.test if verb == "test" else cli.trainer.validate
-    results = run(cli.model, datamodule=cli.datamodule, verbose=False)
+    with user_errors(ValueError, OSError):  # a file may have gone since
+        results = run(cli.model, datamodule=cli.datamodule, verbose=False)
     if not results:
         raise UserError(f"nothing to {verb}: the trainer is limited to no batches")
     metrics = results[0]

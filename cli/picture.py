@@ -50,7 +50,7 @@ def _images(
     """Originals and augmented images (N, H, W, C) of the first epoch, and their labels."""
     dataset = data.make_dataset("train", is_training=True)
     # In the order of an epoch that shows all classes equally often, classes in turn.
-    order = balanced_order(data.splits["train"].labels, data.seed, 0)
+    order = balanced_order(data.splits["train"].labels, data.seed, 0) % len(data.splits["train"])
     labels = data.splits["train"].labels[order]
     turn = np.zeros(len(order), dtype=np.int64)
     for label in np.unique(labels):

@@ -104,7 +104,8 @@ class RunProgress(ProgressBar):
     # Evaluation
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show a bar over the test batches."""
+        """Say what the data module had to adapt; show a bar over the test batches."""
+        self._tell(trainer)
         self._show("testing", _whole(sum(trainer.num_test_batches)))
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
@@ -114,6 +115,11 @@ class RunProgress(ProgressBar):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the bar."""
         self._hide()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what the data module had to adapt, when nothing but the validation split is evaluated."""
+        if not trainer.training:
+            self._tell(trainer)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show a bar over the images' batches."""

@@ -87,6 +87,7 @@ def finish_record(cli: "FitCLI", record: dict[str, Any], status: str, started: f
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seconds": round(time.monotonic() - started, 2),
+        "notices": [*cli.notices, *cli.datamodule.notices],
         "metrics": {key: value.item() for key, value in trainer.callback_metrics.items()},
     }
     if cli.best is not None and cli.best.best_model_score is not None:
@@ -112,6 +113,7 @@ def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
         f"{plural(record['epochs'], 'epoch')}, {plural(record['steps'], 'step')} in {readable_time(record['seconds'])}",
         f"files: {cli.folder} ({', '.join(files)})",
     ]
+    lines += [f"note:  {notice}" for notice in cli.datamodule.notices]
     best = cli.folder / "checkpoints" / "best.ckpt"
     if best.exists():
         lines.append(f"next:  zoo predict --ckpt_path {best} IMAGE...")
@@ -120,7 +122,7 @@ def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
 
 def evaluated(cli: ZooCLI, split: str) -> int | None:
     """How many images the evaluation counted: all of the split, or unknown if the user limited the batches."""
-    return cli.datamodule.sizes[split] if getattr(cli.trainer, f"limit_{split}_batches") == 1.0 else None
+    return cli.datamodule.sizes.get(split) if getattr(cli.trainer, f"limit_{split}_batches") == 1.0 else None
 
 
 def accuracy(share: float, count: int | None) -> str:

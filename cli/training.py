@@ -1,23 +1,27 @@
 """`zoo fit`: train, test once, leave a run folder."""
 
+import copy
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.classifier import DivergedError
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
-from zoo.cli.errors import UserError
+from zoo.cli.errors import UserError, describe
 from zoo.cli.folder import make_run_folder
 from zoo.cli.metrics_log import Events, MetricsCSV
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
+from zoo.optim import parameter_groups
 
 DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
 FIXED_ON_RESUME = ("optimizer", "lr", "momentum", "weight_decay", "decay_all", "layer_decay")
@@ -54,10 +58,29 @@ class FitCLI(ZooCLI):
         devices = self.make_trainer({**fresh, "logger": False}).world_size
         if batch_size % devices:
             raise UserError(f"recipe.batch_size is {batch_size}: it must be a multiple of the {devices} devices")
-        if batch_size == devices and any(isinstance(layer, nn.BatchNorm1d) for layer in self.model.modules()):
+        if batch_size == devices and not self._learns_from_one_image():
             raise UserError(f"recipe.batch_size is {batch_size}: batch normalisation needs two images on each device")
+        rest = self.datamodule.sizes.get("train", 0) % batch_size
+        if not self.datamodule.drop_last and 0 < rest < 2 * devices and not self._learns_from_one_image():
+            raise UserError(
+                f"data.drop_last is false: batch normalisation needs two images on each device, {rest} are left"
+            )
+        if self.recipe.class_weights == self.datamodule.sampler == "balanced":
+            raise UserError("recipe.class_weights and data.sampler are both balanced: rare classes would count twice")
         if self.config.trainer.limit_train_batches == 0:
             raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
+
+    def _learns_from_one_image(self) -> bool:
+        """Try a copy: batch normalisation has no deviation where one image has one value in a channel."""
+        if not any(isinstance(layer, _BatchNorm) for layer in self.model.modules()):
+            return True
+        model = copy.deepcopy(self.model).train()
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, model.in_channels, model.image_size, model.image_size))
+        except ValueError:
+            return False
+        return True
 
     def _choose_folder(self) -> None:
         """The folder of the run that is resumed, or a new one; and the checkpoint to go on from, if there is one."""
@@ -85,6 +108,11 @@ class FitCLI(ZooCLI):
         load_weights(self.model, checkpoint, path)
         if "optimizer_states" not in checkpoint:
             raise UserError(f"'{path}' holds weights only: training cannot go on from it")
+        groups = len(list(parameter_groups(self.model, self.model.stages(), self.recipe)))
+        if len(checkpoint["optimizer_states"][0]["param_groups"]) != groups:
+            raise UserError(
+                f"'{path}' is of an older version, whose optimiser was divided otherwise: start the run anew"
+            )
         before = checkpoint["zoo"]["recipe"]
         for name in FIXED_ON_RESUME:
             now = getattr(self.recipe, name)
@@ -102,7 +130,7 @@ class FitCLI(ZooCLI):
         last = LastCheckpoint(filename="last", save_on_train_epoch_end=True, save_on_exception=True, **same)
         if self.config_init.trainer.limit_val_batches == 0:
             return [last]
-        images = self.datamodule.sizes["val"]
+        images = self.datamodule.sizes.get("val")
         # With a moving average, Lightning puts it in place of the weights only when it saves a whole checkpoint.
         self.best = BestCheckpoint(images, filename="best", save_weights_only=not self.recipe.ema, **same)
         return [self.best, last]
@@ -122,6 +150,11 @@ def fit(arguments: list[str]) -> int:
         record["seconds_training"] = round(time.monotonic() - started, 2)
         if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
             test_best(cli)
+    except (ValueError, OSError) as error:  # of the data, such as a file that has gone
+        finish_record(cli, record, "failed", started)
+        if os.environ.get("ZOO_TRACEBACK") == "1":
+            raise
+        raise UserError(describe(error)) from error
     except DivergedError as error:
         finish_record(cli, record, "diverged", started)
         if trainer.is_global_zero:

@@ -83,7 +83,7 @@ def audit(
             sizes[result[0]] += 1
             groups.setdefault(result[1], []).append(file)
     equal = [group for group in groups.values() if len(group) > 1]
-    problems = {"layout": wrong, "broken files": broken, **_harmful(equal, tree.classes)}
+    problems = {"layout": wrong, "broken files": broken, **_harmful(equal, tree.classes), **_divided(tree, equal)}
     return Report(str(tree.root), _counts(tree), dict(sizes), _filled(problems), _filled(_notes(tree, equal)))
 
 
@@ -189,13 +189,23 @@ def _line(group: list[_File], first: list[_File], classes: Sequence[str]) -> str
     return text + (f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else "")
 
 
-def _notes(tree: Tree, equal: Iterable[list[_File]]) -> dict[str, list[str]]:
+def _divided(tree: Tree, equal: Iterable[list[_File]]) -> dict[str, list[str]]:
+    """Equal pictures of a tree without splits: cutting test images off at random separates them."""
+    return {"the same picture more than once, in images that are divided at random": _repeats(tree, equal, ("all",))}
+
+
+def _repeats(tree: Tree, equal: Iterable[list[_File]], splits: Sequence[str]) -> list[str]:
     repeats = list[str]()
     for group in equal:
-        for split in dict.fromkeys(file.split for file in group):
+        for split in dict.fromkeys(file.split for file in group if file.split in splits):
             inside = [file for file in group if file.split == split]
             if len(inside) > 1:
                 repeats.append(_line(inside, inside[:1], tree.classes))
+    return repeats
+
+
+def _notes(tree: Tree, equal: Iterable[list[_File]]) -> dict[str, list[str]]:
+    repeats = _repeats(tree, equal, [name for name in tree.splits if name != "all"])
     counts = _counts(tree)
     missing = []
     for split, numbers in counts.items():

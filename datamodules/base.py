@@ -42,6 +42,8 @@ class ImageDataModule(LightningDataModule):
     dataset = ""  # the name in the registry
     progress: Progress | None = None
     """Told how far downloading or decoding is: (done, total). Set by who can show it."""
+    cached: Path | None = None
+    """Where decoded images are kept, if they are."""
 
     def __init__(self, root: str | None = None, download: bool = False, **options: Unpack[DataOptions]) -> None:
         super().__init__()
@@ -65,6 +67,8 @@ class ImageDataModule(LightningDataModule):
         self.sampler = choice("sampler", given.get("sampler", "shuffle"), ("shuffle", "balanced"))
         self.drop_last = bool(given.get("drop_last", True))
         self.permute_pixels: int | None = given.get("permute_pixels")
+        if self.permute_pixels is not None:
+            whole_number("permute_pixels", self.permute_pixels, least=0)
         self.splits: dict[str, Split] = {}
         self.notices: list[str] = []
         self._is_normalization_set = False
@@ -116,11 +120,6 @@ class ImageDataModule(LightningDataModule):
     @batch_size.setter
     def batch_size(self, value: int) -> None:
         self._batch_size = whole_number("batch_size", value)
-
-    @property
-    def cached(self) -> Path | None:
-        """Where decoded images are kept, if they are."""
-        return None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -182,9 +181,11 @@ class ImageDataModule(LightningDataModule):
         if stage == "fit":
             self._batches_done = 0  # Lightning calls load_state_dict after this if there is a run to resume
         if not self.splits:
-            parts = self.load()
-            self._normalize(parts["train"])
-            self.splits = self.selection.apply(parts, self.spec.class_names)
+            self.splits = self.selection.apply(self.load(), self.spec.class_names)
+            if "train" in self.splits:
+                self._normalize(self.splits["train"])
+        if stage == "fit" and "train" not in self.splits:
+            raise ValueError(f"{self.spec.name} has no training images")
 
     def _normalize(self, train: Split) -> None:
         if self._is_normalization_set or self.normalize == "spec":
@@ -278,7 +279,8 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ValueError: There is no such split.
         """
-        self.setup()
+        if name not in self.splits:
+            self.setup()
         if name not in self.splits:
             raise ValueError(f"{self.spec.name} has no {name} images")
         change = self.make_augment() if is_training else None

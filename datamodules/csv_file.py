@@ -26,12 +26,15 @@ class CSV(FileDataModule):
 
     def find_classes(self) -> Sequence[str]:
         """The different labels."""
-        return table_classes(Path(self.file).expanduser())
+        return table_classes(Path(self.file).expanduser(), self._folder)
 
     def read_tree(self) -> Tree:
         """All rows."""
-        root = None if self.root is None else Path(self.root).expanduser()
-        return read_table(Path(self.file).expanduser(), root, self.spec.class_names)
+        return read_table(Path(self.file).expanduser(), self._folder, self.spec.class_names)
+
+    @property
+    def _folder(self) -> Path | None:
+        return None if self.root is None else Path(self.root).expanduser()
 
     def arguments(self) -> dict[str, object]:
         """The arguments that build these data again."""

@@ -44,12 +44,14 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         """A batch of epoch 0: what other loaders than ours ask for."""
         return self._batch(np.array(rows), 0)
 
-    def _batch(self, rows: Indices, epoch: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, numbers: Indices, epoch: int) -> tuple[Tensor, Tensor]:
+        # Beyond the last row they start again: the same images with other random changes (`balanced_order`).
+        rows = numbers % len(self.split)
         images: Pixels
         if self.augment is None:
             images = self._square(rows)
         else:
-            keys = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+            keys = np.stack([numbers, np.full(len(numbers), epoch)], axis=1)
             images = self.augment(self.split.whole(rows) if self.augment.whole else self._square(rows), keys)
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[rows])
 

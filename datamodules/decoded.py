@@ -4,11 +4,13 @@ The result is a folder with `index.npy`, one row an image, `broken.json`, and `p
 and so shared by all processes. It is written beside its place and renamed when it is whole.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.datamodules.arrays import Indices, Pixels
 from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.cache import one_at_a_time
 from zoo.datamodules.decode import image_size_of, read_image
 from zoo.datamodules.download import Progress
 from zoo.datamodules.loader import available_cpus, identity, one_thread
 
-_FORMAT = 1  # part of the key: another one makes files of the old format unknown rather than wrong
+_FORMAT = 2  # part of the key: another one makes files of the old format unknown rather than wrong
 _ROW = np.dtype([("offset", np.int64), ("height", np.int32), ("width", np.int32)])  # height 0: broken
 _BATCH = 64
 _MOST_BYTES = 8 << 30
@@ -144,38 +147,49 @@ def decode(job: Job, folder: Path, *, keep_pixels: bool, progress: Progress | No
         progress: Called with the number of files done and of all files.
     """
     place = folder / f"{job.key()}-{'pixels' if keep_pixels else 'checked'}"
-    if not (place / "broken.json").is_file():
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            _write(job, part, keep_pixels, progress)
-            _put(part, place)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with one_at_a_time(place):
+        if not _is_final(place):
+            _build(job, place, keep_pixels, progress)
     return Decoded(place)
 
 
-def fits(job: Job, folder: Path) -> bool:
+def fits(jobs: Iterable[Job], folder: Path) -> bool:
     """Whether the decoded images are so few that keeping them troubles nobody: 8 GiB, and half of the free disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    return job.expected_bytes() < min(_MOST_BYTES, _FREE_SHARE * shutil.disk_usage(folder).free)
+    return sum(job.expected_bytes() for job in jobs) < min(_MOST_BYTES, _FREE_SHARE * shutil.disk_usage(folder).free)
 
 
-def _put(part: Path, place: Path) -> None:
+def _is_final(place: Path) -> bool:
+    """Whether the result is there and does not say of a file that it could not be read, which may have passed."""
+    facts = place / "broken.json"
+    return facts.is_file() and not json.loads(facts.read_text())["may_pass"]
+
+
+def _build(job: Job, place: Path, keep_pixels: bool, progress: Progress | None) -> None:
+    for old in (place, *place.parent.glob(f".{place.name}.*")):  # what a killed process left
+        shutil.rmtree(old, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
+        _write(job, part, keep_pixels, progress)
         part.replace(place)
-    except OSError:
-        if not (place / "broken.json").is_file():  # otherwise another process was as far just before
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
             raise
+        remedy = "--data.cache false keeps none, $ZOO_CACHE names another disk"
+        raise OSError(f"{place.parent}: no space left for decoded images; {remedy}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(job: Job, part: Path, keep_pixels: bool, progress: Progress | None) -> None:
     count, offset, done = len(job.paths), 0, 0
     index = np.zeros(count, dtype=_ROW)
     broken: dict[int, str] = {}
+    any_may_pass = False
     with (part / "pixels.bin").open("wb") as file:
-        for flat, shapes, reasons in _loader(job, keep_pixels):
+        for flat, shapes, reasons, may_pass in _loader(job, keep_pixels):
+            any_may_pass |= may_pass
             for row, (height, width) in enumerate(shapes.tolist()):
                 index[done + row] = offset, height, width
                 offset += height * width * job.in_channels
@@ -188,7 +202,7 @@ def _write(job: Job, part: Path, keep_pixels: bool, progress: Progress | None) -
         file.flush()
         os.fsync(file.fileno())
     np.save(part / "index.npy", index)
-    facts = {"broken": broken, "has_pixels": keep_pixels, "in_channels": job.in_channels}
+    facts = {"broken": broken, "may_pass": any_may_pass, "has_pixels": keep_pixels, "in_channels": job.in_channels}
     (part / "broken.json").write_text(json.dumps(facts))
 
 
@@ -206,16 +220,18 @@ class _Files(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.job.paths)
 
-    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, str]]:
+    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, str], bool]:
         """Pixels of all images as one flat tensor, which goes through shared memory; their shapes; what is broken."""
         flat, shapes, reasons = [np.zeros(0, np.uint8)], np.zeros((len(positions), 2), np.int64), {}
+        may_pass = False
         for row, position in enumerate(positions):
             try:
                 image = self.job.read(position)
             except (ValueError, OSError) as error:
                 reasons[row] = " ".join(str(error).split())
+                may_pass |= isinstance(error, OSError)  # rights, a network disk
                 continue
             shapes[row] = image.shape[:2]
             if self.keep_pixels:
                 flat.append(image.ravel())
-        return torch.from_numpy(np.concatenate(flat)), torch.from_numpy(shapes), reasons
+        return torch.from_numpy(np.concatenate(flat)), torch.from_numpy(shapes), reasons, may_pass

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from zoo.datamodules.cache import one_at_a_time
+
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there so far, and with how many there will be, or None if the server does not say."""
 
@@ -70,7 +72,13 @@ def fetch(archive: Archive, mirrors: Sequence[str], folder: Path, progress: Prog
     for mirror in mirrors:
         _require_https(mirror)
     target = folder / archive.name
+    with one_at_a_time(target):
+        return _fetch(archive, mirrors, target, progress)
+
+
+def _fetch(archive: Archive, mirrors: Sequence[str], target: Path, progress: Progress | None) -> Path:
     part = target.with_name(target.name + ".part")
+    folder = target.parent
     try:
         if target.is_file() and not archive.fault(target):
             return target

@@ -1,9 +1,8 @@
 """Datasets of image files: all files are looked at before training, small trees are kept decoded."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, Unpack, cast
 
 import numpy as np
@@ -12,12 +11,13 @@ import torch
 from zoo.datamodules.arrays import Indices, Pixels, Split
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.cache import cache_folder
 from zoo.datamodules.checks import choice, fraction
+from zoo.datamodules.dataset import ImageDataset
 from zoo.datamodules.decoded import Decoded, Job, decode, fits
-from zoo.datamodules.loader import available_cpus
+from zoo.datamodules.loader import available_cpus, default_num_workers
 from zoo.datamodules.options import DataOptions
 from zoo.datamodules.splits import cut
-from zoo.datamodules.statistics import cache_folder
 from zoo.datamodules.tree import Tree
 
 DEFAULT_TEST_SIZE = 0.2
@@ -99,12 +99,8 @@ class FileDataModule(ImageDataModule):
         names = tuple(self._asked_classes or self.find_classes())
         self.spec = replace(self.spec, class_names=names, in_channels=self._channels)
         self._loaded_side: int | None = None
-        self._decoded: Decoded | None = None
-
-    @property
-    def cached(self) -> Path | None:
-        """Where decoded images are kept, if they are."""
-        return self._decoded.folder if self._decoded is not None and self._decoded.has_pixels else None
+        self._needed = "train"
+        self._are_workers_asked_for = "num_workers" in given
 
     def find_classes(self) -> Sequence[str]:
         """The class names, without listing all files."""
@@ -124,10 +120,20 @@ class FileDataModule(ImageDataModule):
         return {**super().arguments(), **own, "test_size": self.test_size}
 
     def setup(self, stage: str | None = None) -> None:
-        """Decode all files once, unless an earlier run did, and split them; a second call changes nothing."""
-        if self.splits and self._loaded_side != self._side:
-            self.splits = {}  # the images were cut for another size
+        """Decode all files once, unless an earlier run did, and split them; a second call changes nothing.
+
+        To test or validate, no other files are looked at where the tree has the split in a folder of its own.
+        """
+        self._needed = {"test": "test", "predict": "test", "validate": "val"}.get(stage or "", "train")
+        if self._loaded_side != self._side or self._needed not in self.splits:
+            self.splits = {}
         super().setup(stage)
+
+    def make_dataset(self, name: str, *, is_training: bool = False) -> ImageDataset:
+        """The images of a split, in the size that is asked for now."""
+        if self._loaded_side != self._side:
+            self.splits = {}  # the images were cut for another size
+        return super().make_dataset(name, is_training=is_training)
 
     @property
     def _side(self) -> int:
@@ -136,36 +142,59 @@ class FileDataModule(ImageDataModule):
     def load(self) -> dict[str, Split]:
         """The parts that the files are divided into; a tree without division is cut here."""
         tree = self.read_tree()
-        listed = [os.fsencode(tree.root / path) for part in tree.splits.values() for path in part.paths]
+        for reason, count in tree.skipped.items():
+            self._notice(f"{count:,} files are not read: {reason}")
         # Images that augmentation cuts from the whole picture are kept whole.
-        self._loaded_side, whole = self._side, self.make_augment()
-        job = Job(np.array(listed), self._channels, 0 if whole is not None and whole.whole else self._side)
+        self._loaded_side, augment = self._side, self.make_augment()
+        side = 0 if augment is not None and augment.whole else self._side
+        names = [self._needed] if self._needed != "train" and self._needed in tree.splits else list(tree.splits)
+        jobs = {name: self.make_job(tree, name, side) for name in names}
         folder = cache_folder() / "images"
-        keep = fits(job, folder) if self.cache is None else self.cache
-        self._decoded = decoded = decode(job, folder, keep_pixels=keep, progress=self.progress)
-        self._judge(listed, decoded.broken, tree.broken)
-        return self._divide(tree, FileSource(job, decoded), decoded.broken)
-
-    def _judge(self, listed: list[bytes], broken: dict[int, str], missing: Sequence[str]) -> None:
-        """Refuse or report files that cannot be used."""
-        reasons = [*broken.values(), *(f"{path}: a link that points nowhere" for path in missing)]
-        if not reasons:
-            return
-        named = "; ".join(reasons[:_NAMED]) + ("; ..." if len(reasons) > _NAMED else "")
-        count = f"{len(reasons):,} of {len(listed) + len(missing):,} files"
-        if self.on_error == "raise":
-            raise ValueError(f"{count} cannot be used: {named} (--data.on_error skip leaves them out)")
-        self._notice(f"{count} cannot be used and are left out: {named}")
-
-    def _divide(self, tree: Tree, source: FileSource, broken: dict[int, str]) -> dict[str, Split]:
-        usable = np.ones(len(source.job.paths), dtype=bool)
-        usable[list(broken)] = False
-        parts, start = {}, 0
-        for name, listing in tree.splits.items():
-            positions = np.arange(start, start + len(listing.labels))
-            chosen = usable[positions]
-            parts[name] = Split(source, positions[chosen], listing.labels[chosen])
-            start += len(positions)
+        keep = fits(jobs.values(), folder) if self.cache is None else self.cache
+        found = {name: decode(job, folder, keep_pixels=keep, progress=self.progress) for name, job in jobs.items()}
+        self.cached = folder if keep else None
+        if keep and not self._are_workers_asked_for:
+            self.num_workers = default_num_workers()  # as for any other images in memory
+        self._judge(sum(len(job.paths) for job in jobs.values()), found.values(), tree.broken)
+        parts = {
+            name: _usable(FileSource(job, found[name]), tree.splits[name].labels, found[name])
+            for name, job in jobs.items()
+        }
+        self._check_classes(parts)
         if "all" in parts:
             parts["train"], parts["test"] = cut(parts.pop("all"), self.test_size, _TEST_SEED)
         return parts
+
+    def make_job(self, tree: Tree, name: str, side: int) -> Job:
+        """What is to be decoded of a split."""
+        paths = [os.fsencode(tree.root / path) for path in tree.splits[name].paths]
+        return Job(np.array(paths), self._channels, side)
+
+    def _judge(self, count: int, found: Iterable[Decoded], missing: Sequence[str]) -> None:
+        """Refuse or report files that cannot be used."""
+        reasons = [reason for decoded in found for reason in decoded.broken.values()]
+        reasons += [f"{path}: a link that points nowhere" for path in missing]
+        if not reasons:
+            return
+        named = "; ".join(reasons[:_NAMED]) + ("; ..." if len(reasons) > _NAMED else "")
+        text = f"{len(reasons):,} of {count + len(missing):,} files cannot be used"
+        if self.on_error == "raise":
+            raise ValueError(f"{text}: {named} (--data.on_error skip leaves them out)")
+        self._notice(f"{text} and are left out: {named}")
+
+    def _check_classes(self, parts: dict[str, Split]) -> None:
+        """Every class must have training images that can be used."""
+        for name in ("train", "all"):
+            if name in parts:
+                names, present = self.spec.class_names, set(parts[name].labels.tolist())
+                for number in self.selection.classes(names):
+                    if number not in present:
+                        raise ValueError(f"class {names[number]!r} has no training image that can be used")
+
+
+def _usable(source: FileSource, labels: Indices, decoded: Decoded) -> Split:
+    """All images of a source but the broken ones."""
+    is_usable = np.ones(len(labels), dtype=bool)
+    is_usable[list(decoded.broken)] = False
+    positions = np.flatnonzero(is_usable)
+    return Split(source, positions, labels[positions])

@@ -9,15 +9,14 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from zoo.datamodules.arrays import Indices, Pixels, Split
+from zoo.datamodules.arrays import Indices, Pixels
 from zoo.datamodules.batch import resize_batch
 from zoo.datamodules.decode import read_image, read_image_bytes
-from zoo.datamodules.decoded import Job, decode, fits
-from zoo.datamodules.files import FileDataModule, FileOptions, FileSource
+from zoo.datamodules.decoded import Job
+from zoo.datamodules.files import FileDataModule, FileOptions
 from zoo.datamodules.hub_columns import class_names, find_columns, label_names
 from zoo.datamodules.hub_open import Rows, open_rows
 from zoo.datamodules.layout import refuse, unknown_classes
-from zoo.datamodules.statistics import cache_folder
 from zoo.datamodules.tree import Listing, Tree
 
 _SAMPLE = 64
@@ -76,24 +75,14 @@ class HuggingFace(FileDataModule):
         own = {"path": self.path, **self._named}
         return {**super().arguments(), **{name: value for name, value in own.items() if value is not None}}
 
-    def load(self) -> dict[str, Split]:
-        """The splits of the dataset; all images have been decoded once."""
-        opened = self._open()
+    def read_tree(self) -> Tree:
+        """The labels of all splits; `make_job` finds their images."""
         if self._remark:
             self._notice(self._remark)
-        labels = {name: self._labels(name, rows) for name, rows in opened.items()}
-        parts = {name: found for name, found in labels.items() if found is not None}
-        self._loaded_side, whole = self._side, self.make_augment()
-        job = self._job({name: opened[name] for name in parts}, 0 if whole is not None and whole.whole else self._side)
-        folder = cache_folder() / "images"
-        keep = fits(job, folder) if self.cache is None else self.cache
-        self._decoded = decoded = decode(job, folder, keep_pixels=keep, progress=self.progress)
-        self._judge(job.paths.tolist(), decoded.broken, ())
-        if list(parts) == ["train"]:
-            parts = {"all": parts["train"]}
-        splits = {name: Listing((), found) for name, found in parts.items()}
-        tree = Tree(Path(self.path), self.spec.class_names, splits, {}, ())
-        return self._divide(tree, FileSource(job, decoded), decoded.broken)
+        labels = {name: self._labels(name, rows) for name, rows in self._open().items()}
+        parts = {name: Listing((), found) for name, found in labels.items() if found is not None}
+        splits = {"all": parts["train"]} if list(parts) == ["train"] else parts
+        return Tree(Path(self.path), self.spec.class_names, splits, {}, ())
 
     def _open(self) -> dict[str, Rows]:
         if self._opened is None:
@@ -104,22 +93,22 @@ class HuggingFace(FileDataModule):
     def _columns(self, rows: Rows) -> tuple[str, str]:
         return find_columns(rows, self.path, self._named["image_column"], self._named["label_column"])
 
-    def _job(self, splits: dict[str, Rows], side: int) -> "RowsJob":
-        """The images of these splits, one split after the other."""
+    def make_job(self, tree: Tree, name: str, side: int) -> Job:
+        """The images of a split."""
         import datasets
 
-        columns = []
-        for rows in splits.values():
-            image = self._columns(rows)[0]
-            try:
-                stored = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-                columns.append(stored if image == "image" else stored.rename_column(image, "image"))
-            except Exception as error:  # whatever kind of column the user named
-                reason = " ".join(str(error).split())
-                raise ValueError(f"{self.path}: column {image!r} does not hold images ({reason})") from None
-        names = [f"{self.path}, {name}, row {row}" for name, rows in splits.items() for row in range(len(rows))]
-        paths = np.array([os.fsencode(name) for name in names])
-        return RowsJob(paths, self._channels, side, datasets.concatenate_datasets(columns))
+        name = "train" if name == "all" else name
+        rows = self._open()[name]
+        image = self._columns(rows)[0]
+        try:
+            stored = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        except Exception as error:  # whatever kind of column the user named
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: column {image!r} does not hold images ({reason})") from None
+        paths = np.array([os.fsencode(f"{self.path}, {name}, row {row}") for row in range(len(rows))])
+        return RowsJob(
+            paths, self._channels, side, stored if image == "image" else stored.rename_column(image, "image")
+        )
 
     def _labels(self, split: str, rows: Rows) -> Indices | None:
         """The labels of a split; None if it has none, as the test images of a competition."""

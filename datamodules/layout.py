@@ -6,7 +6,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Names of split folders, and the split that they hold."""
 LAYOUT = "expected ROOT/train/CLASS/... (beside it val and test, if there are any) or ROOT/CLASS/..."

@@ -13,7 +13,7 @@ class DataOptions(TypedDict, total=False):
     Attributes:
         batch_size: Images per step over all devices together. 128 if not given.
         num_workers: Loader processes. If not given: none on one or two processors, else up to four; for image files
-            as many as there are processors, up to eight.
+            that are not kept decoded as many as there are processors, up to eight.
         image_size: Side of the images in pixels. The dataset's own size if not given.
         augment: Changes to training images: a policy by name, the path of a YAML file with albumentations transforms,
             or such a list. The dataset's own policy if not given. Digits are never mirrored by a named policy.

@@ -30,6 +30,9 @@ def epoch_order(size: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 def balanced_order(labels: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """As many images as there are, with as many of each class: those of small classes several times, in turn.
 
+    The second time an image comes in an epoch, the number of all images is added to its row, the third time twice that,
+    so that augmentation, which depends on the row, makes another picture of it; see `ImageDataset`.
+
     Args:
         labels: The class of each image.
         seed: The seed of the run.
@@ -41,7 +44,7 @@ def balanced_order(labels: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.
     chosen = []
     for place, label in enumerate(classes):
         images, wanted = np.flatnonzero(labels == label), quota + (place < more)
-        rounds = [random.permutation(images) for _ in range(-(-wanted // len(images)))]
+        rounds = [random.permutation(images) + turn * len(labels) for turn in range(-(-wanted // len(images)))]
         chosen.append(np.concatenate(rounds)[:wanted])
     return random.permutation(np.concatenate(chosen))
 

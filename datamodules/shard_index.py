@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.datamodules.arrays import Indices
+from zoo.datamodules.cache import cache_folder
 from zoo.datamodules.layout import shown
 from zoo.datamodules.shard_names import library
 from zoo.datamodules.shard_sample import Label, image_member, key_number, label_member, read_label
-from zoo.datamodules.statistics import cache_folder
 
 _COLUMNS = ("shard", "start", "end", "keys", "labels")
 _FORMAT = 1  # part of the key: another one makes files of the old format unknown rather than wrong

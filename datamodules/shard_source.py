@@ -21,7 +21,7 @@ class ShardSource:
         in_channels: 1 for grey, 3 for colour.
         classes: The names of the classes.
         mark: A text that is another one for other images.
-        is_strict: Whether a sample that cannot be used is an error; otherwise it is left out.
+        is_strict: Whether a sample that cannot be used is an error; otherwise another one stands in for it.
     """
 
     samples: LocalSamples | RemoteSamples
@@ -54,7 +54,7 @@ class ShardSource:
                     raise
         if not images:
             raise ValueError(fault)
-        return images
+        return [images[place % len(images)] for place in range(len(positions))]
 
     def square(self, positions: Indices, side: int) -> Pixels:
         """The images' centres, uint8 (N, side, side, C)."""

@@ -10,6 +10,7 @@ import numpy as np
 from zoo.datamodules.arrays import Split
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.checks import choice
+from zoo.datamodules.dataset import ImageDataset
 from zoo.datamodules.files import MOST_WORKERS
 from zoo.datamodules.layout import shown
 from zoo.datamodules.loader import available_cpus, is_on_gpu, place
@@ -180,6 +181,16 @@ class WebDataset(ImageDataModule):
         stream = TrainStream(part.samples, plan, self._maker(is_training=True))
         position, pin_memory = None if self.trainer is None else self._position, is_on_gpu(self.trainer)
         return train_loader(stream, self._report, position=position, num_workers=workers, pin_memory=pin_memory)
+
+    def make_dataset(self, name: str, *, is_training: bool = False) -> ImageDataset:
+        """Single images of local shards, for pictures of them.
+
+        Raises:
+            ValueError: The shards are on the network.
+        """
+        if self._streams:
+            raise ValueError("shards on the network are read as a stream only")
+        return super().make_dataset(name, is_training=is_training)
 
     def _train_workers(self, part: Part, world: int) -> int:
         """Loader processes: of shards on the network, each needs one of its own."""

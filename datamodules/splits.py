@@ -47,9 +47,10 @@ def fold_of(split: Split, kfold: int, fold: int, seed: int) -> tuple[Split, Spli
     Raises:
         ValueError: A class has fewer images than there are parts.
     """
-    least = int(np.bincount(split.labels).min())
+    least = int(np.unique(split.labels, return_counts=True)[1].min())
     if least < kfold:
-        raise ValueError(f"kfold is {kfold}, but a class has only {least} training images: use at most {least}")
+        remedy = f"use at most {least}" if least > 1 else "every class needs two"
+        raise ValueError(f"kfold is {kfold}, but a class has only {least} training images: {remedy}")
     parts = StratifiedKFold(kfold, shuffle=True, random_state=seed).split(np.zeros(len(split)), split.labels)
     rest, part = list(parts)[fold]
     return split.take(rest), split.take(part)
@@ -58,14 +59,28 @@ def fold_of(split: Split, kfold: int, fold: int, seed: int) -> tuple[Split, Spli
 def limit(split: Split, size: int | float, seed: int) -> Split:
     """A part of so many images, or of that fraction, in which every class has its share.
 
+    A smaller part is contained in a larger one of the same seed, up to one image of each class.
+
     Raises:
         ValueError: There are not so many images, or too few to give every class one.
     """
-    if isinstance(size, int) and size > len(split):
+    count = round(size * len(split)) if isinstance(size, float) else size
+    if count > len(split):
         raise ValueError(f"train_size is {size}, but the training split has {len(split)} images")
-    if size in (len(split), 1.0):
-        return split
-    return cut(split, size, seed)[1]
+    present, numbers = np.unique(split.labels, return_counts=True)
+    if count < len(present):
+        raise ValueError(f"{count} training images are too few: each of {len(present)} classes needs one")
+    exact = numbers * count / len(split)
+    quotas = np.maximum(1, np.floor(exact).astype(np.int64))
+    for place in np.argsort(quotas - exact, kind="stable")[: max(0, count - int(quotas.sum()))]:
+        quotas[place] += 1  # what rounding down has left goes to those that lost most
+    while quotas.sum() > count:  # classes that would have had none have one
+        quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
+    chosen = []
+    for label, quota in zip(present, quotas, strict=True):
+        random = np.random.default_rng(np.random.SeedSequence((seed, int(label)), spawn_key=(4,)))
+        chosen.append(random.permutation(np.flatnonzero(split.labels == label))[:quota])
+    return split.take(np.sort(np.concatenate(chosen)))
 
 
 def only_classes(split: Split, classes: Sequence[int]) -> Split:
@@ -147,7 +162,7 @@ class Selection:
         """The splits of a run.
 
         Args:
-            parts: train, and if the dataset has them, val and test.
+            parts: train, and if the dataset has them, val and test; to test alone, test will do.
             names: The dataset's classes.
 
         Raises:
@@ -156,6 +171,8 @@ class Selection:
         if self.class_subset is not None:
             classes = self.classes(names)
             parts = {name: only_classes(part, classes) for name, part in parts.items()}
+        if "train" not in parts:
+            return parts
         train, val = self._validation(parts)
         size = self.train_fraction if self.train_size is None else self.train_size
         train = train if size is None else limit(train, size, self.seed)
@@ -164,10 +181,11 @@ class Selection:
 
     def _validation(self, parts: dict[str, Split]) -> tuple[Split, Split]:
         train = parts["train"]
+        for name in ("val_size", "kfold"):
+            if "val" in parts and getattr(self, name) is not None:
+                raise ValueError(f"{name} is {getattr(self, name)}, but the dataset has validation images of its own")
+        if "val" in parts:
+            return train, parts["val"]
         if self.kfold is not None and self.fold is not None:
             return fold_of(train, self.kfold, self.fold, self.seed)
-        if "val" not in parts:
-            return cut(train, DEFAULT_VAL_SIZE if self.val_size is None else self.val_size, self.seed)
-        if self.val_size is not None:
-            raise ValueError(f"val_size is {self.val_size}, but the dataset has validation images of its own")
-        return train, parts["val"]
+        return cut(train, DEFAULT_VAL_SIZE if self.val_size is None else self.val_size, self.seed)

@@ -184,13 +184,14 @@ def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_R
     labels: dict[str, _Row] = {}
     for row in rows:
         fault = row.fault or _fault(row, folder)
-        if not fault:
-            earlier = labels.setdefault(os.path.normpath(row.path), row)
-            if earlier.label != row.label:
-                fault = f"{row.path!r} is {row.label!r} here, but {earlier.label!r} in line {earlier.line}"
+        earlier = row if fault else labels.setdefault(os.path.normpath(row.path), row)
+        if earlier.label != row.label:
+            fault = f"{row.path!r} is {row.label!r} here, but {earlier.label!r} in line {earlier.line}"
+        elif earlier.split != row.split:
+            fault = f"{row.path!r} is in {row.split} here, but in {earlier.split} in line {earlier.line}"
         if fault:
             faults.append(f"{where}: line {row.line}: {fault}")
-        else:
+        elif earlier is row:  # the same row again would be two images, one for training and one for testing
             sound.append(row)
     return sound, faults
 

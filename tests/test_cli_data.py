@@ -68,7 +68,7 @@ def test_prepare_says_what_is_there_and_keeps_decoded_images(zoo_main: Zoo, tree
     assert outcome.status == 0, outcome.err
     assert "folder: 79 train, 9 val, 22 test images, 3 classes, 3 channels" in outcome.out
     assert "training images of a class: 14 (snow) to 43 (coal)" in outcome.out
-    assert f"decoded images are kept in {cache}/images/" in outcome.out
+    assert f"kept decoded in {cache}/images, for training at 16 x 16 (--data.image_size)" in outcome.out
     assert zoo_main(*words).out == outcome.out
 
 
@@ -84,7 +84,7 @@ def test_check_reports_and_sets_the_exit_status(zoo_main: Zoo, tree: Path) -> No
 def test_a_folder_is_trained_on_tested_and_classified(zoo_main: Zoo, tree: Path, tmp_path: Path) -> None:
     fit = zoo_main(
         "fit", "--model", "lenet5", "--data", "folder", "--data.root", tree, "--recipe.epochs", "4", "--run_dir", "run",
-        "--recipe.batch_size", "8", "--data.sampler", "balanced", "--recipe.class_weights", "balanced",
+        "--recipe.batch_size", "8", "--data.sampler", "balanced",
     )  # fmt: skip
     assert fit.status == 0, fit.err
     assert "folder: 79 train, 9 val, 22 test images of 3 x 32 x 32" in fit.out

@@ -123,6 +123,14 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         "train_size is 100 and train_fraction is 0.5: give one",
     ),
     "folds without a fold": ((*MLP, "--data.kfold", "5"), "fold (with kfold) must be a whole number of at least 0"),
+    "classes balanced twice": (
+        (*MLP, "--recipe.class_weights", "balanced", "--data.sampler", "balanced"),
+        "recipe.class_weights and data.sampler are both balanced: rare classes would count twice",
+    ),
+    "a last batch of one image": (
+        (*MLP, "--model.norm", "batch", "--data.drop_last", "false", "--recipe.batch_size", "68"),
+        "data.drop_last is false: batch normalisation needs two images on each device, 1 are left",
+    ),
     "unknown class": ((*MLP, "--data.class_subset", "[3, x]"), "unknown class 'x'"),
     "unknown transform": ((*MLP, "--data.augment", "[Rotat]"), "unknown transform 'Rotat': did you mean 'Rotate'?"),
     "no policy file": ((*MLP, "--data.augment", "mine.yaml"), "augment 'mine.yaml': there is no such file"),

@@ -149,10 +149,12 @@ def test_trees_that_have_been_read(tmp_path: Path) -> None:
     assert list(audit(tree).counts["train"]) == ["dog", "owl", "cat"]
     assert audit(tree, faults=["something"]).problems == {"layout": ("something",)}
     table = tmp_path / "table.csv"
+    (root / "copy.png").write_bytes((root / "train/dog/0.png").read_bytes())
     table.write_text(
-        "path,label,split\ntrain/cat/0.png,cat,train\ntrain/dog/0.png,dog,train\ntrain/dog/0.png,dog,val\n"
+        f"path,label,split\ntrain/cat/0.png,cat,train\ntrain/dog/0.png,dog,train\n{root}/copy.png,dog,val\n"
     )
-    assert audit(read_table(table)).problems == {LEAK: ("train/dog/0.png (dog) = train/dog/0.png (dog)",)}
+    (line,) = audit(read_table(table)).problems[LEAK]
+    assert "train/dog/0.png (dog)" in line and "copy.png (dog)" in line
 
 
 # The command

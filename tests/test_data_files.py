@@ -1,6 +1,8 @@
 """Image trees as DataModules: decoded once, broken files known before training, cached or not the same pixels."""
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 from PIL import Image
 
 from zoo.datamodules import create_datamodule
+from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.cache import cache_folder
 from zoo.datamodules.csv_file import CSV
 from zoo.datamodules.files import FileSource
 from zoo.datamodules.folder import Folder, ImageNet
@@ -131,7 +135,10 @@ def test_a_changed_file_is_decoded_again(single: Path) -> None:
     write(single / "cat/000.png", seed=999, size=(21, 21))
     second = Folder(str(single), image_size=16)
     second.setup()
-    assert first.cached != second.cached
+    pictures = [split.source.square(np.array([0]), 16) for data in (first, second) for split in [data.splits["train"]]]
+    assert not np.array_equal(*pictures)
+    resized = resize_batch(torch.from_numpy(read_image(single / "cat/000.png", 3)[None]), 16).numpy()
+    assert np.array_equal(pictures[1], resized)
 
 
 def test_another_image_size_after_setup_reads_the_files_anew(single: Path) -> None:
@@ -252,3 +259,74 @@ def test_wrong_options_are_one_line(divided: Path, options: dict[str, Any], mess
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         Folder(str(divided), image_size=16, **options).setup()
     assert "\n" not in str(error.value)
+
+
+def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("ZOO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg/lightning-zoo"
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # a disk that may only be read
+    folder = cache_folder()
+    assert folder.parent == Path(tempfile.gettempdir())
+    assert cache_folder() == folder
+    monkeypatch.setenv("ZOO_CACHE", "")  # so that what was set goes with the test
+    folder.rmdir()
+
+
+def test_what_may_pass_is_tried_again(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.datamodules import decoded
+
+    def refuse(path: str, in_channels: int) -> np.ndarray:
+        if path.endswith("cat/001.png"):
+            raise PermissionError(f"{path}: may not be read; check the rights of the file")
+        return read_image(path, in_channels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, "read_image", refuse)
+        data = Folder(str(single), image_size=16, on_error="skip")
+        data.setup()
+        assert sum(data.sizes.values()) == 49
+    again = Folder(str(single), image_size=16)
+    again.setup()
+    assert sum(again.sizes.values()) == 50
+
+
+def test_to_test_no_other_files_are_needed(divided: Path, tmp_path: Path) -> None:
+    whole = Folder(str(divided), image_size=16)
+    shutil.rmtree(divided / "train")
+    shutil.rmtree(divided / "val")
+    data = Folder(str(divided), image_size=16, classes=["ant", "bee"])
+    data.use_preprocessing({"image_size": 16, "mean": [0.5] * 3, "std": [0.2] * 3, "border": 0})
+    data.setup("test")
+    assert data.sizes == {"test": 5}
+    assert sum(len(labels) for _, labels in data.test_dataloader()) == 5
+    assert whole.class_names == data.class_names
+    with pytest.raises(ValueError, match=r"^folder has no training images$"):
+        data.setup("fit")
+
+
+def test_testing_looks_at_the_test_files_alone(divided: Path) -> None:
+    (divided / "train/ant/000.png").write_text("broken")
+    data = Folder(str(divided), image_size=16)
+    data.use_normalization([0.5] * 3, [0.2] * 3)
+    data.setup("test")
+    assert data.sizes == {"test": 5}
+    with pytest.raises(ValueError, match=r"^1 of 52 files cannot be used"):
+        data.setup("fit")
+
+
+def test_a_class_that_loses_all_its_images_is_an_error(divided: Path) -> None:
+    for path in (divided / "train/bee").iterdir():
+        path.write_text("broken")
+    with pytest.raises(ValueError, match=r"^class 'bee' has no training image that can be used$"):
+        Folder(str(divided), image_size=16, on_error="skip").setup()
+
+
+def test_files_that_are_not_read_are_counted(divided: Path) -> None:
+    for number in range(3):
+        (divided / f"train/ant/{number}.heic").touch()
+    data = Folder(str(divided), image_size=16)
+    data.setup()
+    assert len(data.notices) == 1
+    assert data.notices[0].startswith("3 files are not read: ")

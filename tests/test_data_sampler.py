@@ -1,7 +1,13 @@
 """The order of images over epochs and devices."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from tests.conftest import ROOT, environment
 from zoo.datamodules import Digits
 from zoo.datamodules.sampler import EvalSampler, TrainSampler, epoch_and_step, epoch_order, fitting_batch_size
 
@@ -84,3 +90,26 @@ def test_last_batch_is_left_out_of_training_only() -> None:
     assert [len(labels) for _, labels in data.train_dataloader()] == [100] * 12
     assert [len(labels) for _, labels in data.val_dataloader()] == [100, 44]
     assert [len(labels) for _, labels in data.test_dataloader()] == [100, 100, 100, 60]
+
+
+@pytest.mark.parametrize(("last", "workers"), [("drop", 0), ("keep", 0), ("keep", 2)])
+def test_two_processes_visit_every_image_once(last: str, workers: int) -> None:
+    script = str(Path(__file__).parent / "epoch_on_two_processes.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    done = subprocess.run(
+        [*launch, last, str(workers)],
+        cwd=ROOT,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("[[")]
+    epochs = json.loads(line)
+    assert len(epochs) == 2
+    for parts in epochs:
+        train = parts[0]["train"] + parts[1]["train"]
+        assert len(train) == len(set(train)) == (100 if last == "drop" else 107)
+        assert sorted(parts[0]["val"] + parts[1]["val"]) == list(range(107))
+    assert epochs[0][0]["train"] != epochs[1][0]["train"]

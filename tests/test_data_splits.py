@@ -10,7 +10,7 @@ import pytest
 from zoo.datamodules import Digits, Fake
 from zoo.datamodules.arrays import Arrays, Split
 from zoo.datamodules.sampler import TrainSampler, balanced_order
-from zoo.datamodules.splits import Selection, class_numbers
+from zoo.datamodules.splits import Selection, class_numbers, limit
 
 
 def numbered(counts: list[int]) -> Split:
@@ -80,7 +80,9 @@ def test_names_win_over_numbers() -> None:
         ({"class_subset": ["3"]}, "class_subset must name at least two classes, each once, not ['3']"),
         ({"class_subset": ["3", 3]}, "class_subset must name at least two classes, each once, not ['3', 3]"),
         ({"train_size": 2000}, "train_size is 2000, but the training split has 1293 images"),
-        ({"train_size": 5}, "cannot cut 5 off 1293 images of 10 classes"),
+        ({"train_size": 5}, "5 training images are too few: each of 10 classes needs one"),
+        ({"train_size": 1}, "1 training images are too few: each of 10 classes needs one"),
+        ({"permute_pixels": -1}, "permute_pixels must be a whole number of at least 0, not -1"),
         ({"train_size": 0}, "train_size must be a whole number of at least 1, not 0"),
         ({"train_fraction": 1.5}, "train_fraction must lie between 0 and 1"),
         ({"train_size": 50, "train_fraction": 0.5}, "train_size is 50 and train_fraction is 0.5: give one"),
@@ -105,6 +107,26 @@ def test_validation_images_of_the_dataset_are_kept_and_val_size_is_refused() -> 
     assert Selection().apply(parts, ["a", "b"])["val"] is parts["val"]
     with pytest.raises(ValueError, match=r"^val_size is 0\.3, but the dataset has validation images of its own$"):
         Selection(val_size=0.3).apply(parts, ["a", "b"])
+    with pytest.raises(ValueError, match=r"^kfold is 2, but the dataset has validation images of its own$"):
+        Selection(kfold=2, fold=0).apply(parts, ["a", "b"])
+
+
+@pytest.mark.parametrize("size", [3, 4, 50, 99, 100, 0.03, 0.999])
+def test_every_size_of_the_training_split_can_be_had(size: int | float) -> None:
+    whole = numbered([70, 28, 2])
+    part = limit(whole, size, seed=1)
+    assert len(part) == (size if isinstance(size, int) else round(100 * size))
+    counts = np.bincount(part.labels, minlength=3)
+    assert counts.min() >= 1
+    assert (abs(counts - len(part) * np.array([0.7, 0.28, 0.02])) < 2).all()
+    assert set(part.positions) <= set(whole.positions) and len(set(part.positions)) == len(part)
+
+
+def test_smaller_parts_are_within_larger_ones() -> None:
+    whole = numbered([50, 50])
+    sizes = [set(limit(whole, size, seed=3).positions) for size in (10, 20, 60)]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes[0] != set(limit(whole, 10, seed=4).positions)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -141,11 +163,24 @@ def test_balanced_epochs_show_all_classes_equally_and_no_image_needlessly_often(
     assert first.tolist() == again.tolist() != other.tolist()
     for order in (first, other):
         assert len(order) == 101
-        assert sorted(np.bincount(labels[order])) == [33, 34, 34]
-        times = np.bincount(order, minlength=101)
+        assert len(set(order.tolist())) == 101, "every repetition has a number of its own"
+        assert sorted(np.bincount(labels[order % 101])) == [33, 34, 34]
+        times = np.bincount(order % 101, minlength=101)
         assert set(times[:90]) <= {0, 1}
         assert set(times[90:99]) <= {3, 4}
         assert set(times[99:]) <= {16, 17}
+
+
+def test_repeated_images_are_augmented_anew() -> None:
+    data = Fake(num_samples=100, num_classes=3, image_size=8, batch_size=30, sampler="balanced", augment="strong")
+    data.setup()
+    labels = data.splits["train"].labels
+    rare = np.flatnonzero(labels == 1)[:1]
+    data.splits["train"] = data.splits["train"].take(np.sort(np.concatenate([rare, np.flatnonzero(labels != 1)])))
+    batches = list(data.train_dataloader())
+    pictures = [image.numpy().tobytes() for images, found in batches for image in images[found == 1]]
+    assert len(pictures) > 15
+    assert len(set(pictures)) == len(pictures)
 
 
 def test_balanced_loader() -> None:

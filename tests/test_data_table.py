@@ -65,15 +65,20 @@ def test_numbers_sort_by_value_and_other_labels_by_letter(images: Path) -> None:
 
 def test_splits_and_other_columns(images: Path) -> None:
     text = (
-        "id,split,label,path\n1,train,dog,a.png\n2,Validation,dog,sub/b.png\n3,TRAIN,cat,größe.png\n4,test,dog,a.png\n"
+        "id,split,label,path\n1,train,dog,a.png\n2,Validation,dog,sub/b.png\n3,TRAIN,cat,größe.png\n4,train,dog,a.png\n"
     )
     tree = read_table(write(images, text))
     assert {split: listing.paths for split, listing in tree.splits.items()} == {
         "train": ("a.png", "größe.png"),
         "val": ("sub/b.png",),
-        "test": ("a.png",),
-    }
+    }, "the same row again is the same image"
     assert tree.splits["val"].labels.tolist() == [1]
+
+
+def test_an_image_is_in_one_split(images: Path) -> None:
+    file = write(images, "path,label,split\na.png,dog,train\nsub/b.png,cat,train\n./a.png,dog,test\n")
+    with pytest.raises(ValueError, match=r"labels\.csv: line 4: './a\.png' is in test here, but in train in line 2$"):
+        read_table(file)
 
 
 def test_root_and_paths_that_leave_it(images: Path) -> None:

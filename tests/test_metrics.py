@@ -1,5 +1,7 @@
 """The averages of an epoch, the class weights, and the seeds of a step."""
 
+from pathlib import Path
+
 import lightning as L
 import numpy as np
 import pytest
@@ -41,7 +43,45 @@ def test_logged_metrics_are_those_of_all_images() -> None:
     assert results["test/acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item(), abs=1e-6)
     assert results["test/loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert {"train/loss", "train/acc", "val/loss", "val/acc"} <= found.keys()
-    assert 0 < found["train/acc"] < 1
+
+
+def test_training_metrics_are_those_of_all_training_images() -> None:
+    model = zoo.create_model("mlp", image_size=8, dropout=0.0)
+    model.recipe = model.recipe.replace(lr=1e-30)  # the weights stay as they are
+    data = Digits(augment="none", batch_size=50, drop_last=False)
+    trainer = L.Trainer(
+        max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    with torch.no_grad():
+        whole = data.make_dataset("train")[np.arange(1293), 0]
+        images, labels = data.on_after_batch_transfer(whole, 0)
+        logits = model.eval()(images)
+    assert trainer.callback_metrics["train/acc"].item() == pytest.approx(
+        (logits.argmax(1) == labels).float().mean().item(), abs=1e-6
+    )
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(
+        F.cross_entropy(logits, labels).item(), rel=1e-5
+    )
+
+
+def test_a_run_that_was_interrupted_in_validation_goes_on(tmp_path: Path) -> None:
+    class Save(L.Callback):
+        def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            if trainer.current_epoch == 0:
+                trainer.save_checkpoint(tmp_path / "within.ckpt")
+
+    options = {
+        "max_epochs": 2, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "accelerator": "cpu", "num_sanity_val_steps": 0,
+    }  # fmt: skip
+    models = [zoo.create_model("mlp", image_size=8) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    L.Trainer(callbacks=[Save()], **options).fit(models[0], Digits(seed=0))
+    L.Trainer(**options).fit(models[1], Digits(seed=0), ckpt_path=tmp_path / "within.ckpt", weights_only=True)
+    pairs = zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_balanced_class_weights_are_scikit_learns() -> None:
@@ -59,6 +99,14 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
     expected = compute_class_weight("balanced", classes=np.arange(3), y=left)
     assert model._class_weights is not None
     assert model._class_weights.tolist() == pytest.approx([*expected, 0.0], rel=1e-6)
+
+
+def test_class_weights_follow_the_precision() -> None:
+    model = zoo.create_model("mlp", image_size=8)
+    model.recipe = model.recipe.replace(class_weights="balanced")
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    L.Trainer(fast_dev_run=1, precision="bf16-true", **options).fit(model, Digits())
+    assert model.dtype == torch.bfloat16
 
 
 def test_weighted_loss_by_hand() -> None:

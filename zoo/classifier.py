@@ -158,9 +158,9 @@ class ImageClassifier(L.LightningModule):
             raise ValueError("recipe.class_weights is balanced: the data module must tell its class_counts")
         if 0 in counts:
             raise ValueError(f"recipe.class_weights is balanced, but class {counts.index(0)} has no training images")
-        weights = torch.zeros(self.num_classes, device=self.device)  # outputs without a class count nothing
-        weights[: len(counts)] = sum(counts) / (len(counts) * torch.tensor(counts, device=self.device))
-        return weights.to(self.dtype)
+        weights = torch.zeros(self.num_classes)  # outputs without a class count nothing
+        weights[: len(counts)] = sum(counts) / (len(counts) * torch.tensor(counts))
+        return weights
 
     def on_fit_start(self) -> None:
         """Take the run's seed: all randomness of a step is a function of (seed, epoch, step, rank)."""
@@ -181,7 +181,8 @@ class ImageClassifier(L.LightningModule):
             images, targets = self._mix(images, labels)
         images, targets = self._cast((images, targets))
         logits = self(images)
-        loss = compute_loss(self.recipe.loss, logits, targets, self.recipe.label_smoothing, self._class_weights)
+        weights = None if self._class_weights is None else self._class_weights.to(logits)
+        loss = compute_loss(self.recipe.loss, logits, targets, self.recipe.label_smoothing, weights)
         if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
             self._check_finite(loss)
         self._seen.append((loss.detach(), (logits.detach().argmax(dim=1) == labels).sum(), len(labels)))
@@ -207,11 +208,12 @@ class ImageClassifier(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's averages; stop before Lightning saves, which comes next, weights that are no numbers."""
-        losses, correct, sizes = map(list, zip(*self._seen, strict=True))
-        images = torch.tensor(sizes, device=self.device)
-        self.train_loss.update((torch.stack(losses).float() * images).sum(), sum(sizes))
-        self.train_acc.update(torch.stack(correct).sum(), sum(sizes))
-        self._log("train")
+        if self._seen:  # a run that is resumed at the end of an epoch has taken no step of it
+            losses, correct, sizes = map(list, zip(*self._seen, strict=True))
+            images = torch.tensor(sizes, device=self.device)
+            self.train_loss.update((torch.stack(losses).float() * images).sum(), sum(sizes))
+            self.train_acc.update(torch.stack(correct).sum(), sum(sizes))
+            self._log("train")
         if not all(torch.isfinite(parameter).all() for parameter in self.parameters()):
             raise DivergedError(f"weights are not finite after epoch {self.current_epoch + 1}: try a lower --recipe.lr")
 
