@@ -54,6 +54,8 @@ class ShardSource:
                     raise
         if not images:
             raise ValueError(fault)
+        if not isinstance(self.samples, LocalSamples):
+            return images  # how many there are is not known before
         return [images[place % len(images)] for place in range(len(positions))]
 
     def square(self, positions: Indices, side: int) -> Pixels:

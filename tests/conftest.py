@@ -75,6 +75,21 @@ def zoo_command(tmp_path: Path) -> Zoo:
     return run
 
 
+def run_two_processes(script: str, *arguments: str) -> str:
+    """Run a script of this folder as two processes of one job; what it printed."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, str(Path(__file__).with_name(script)), *arguments],
+        cwd=ROOT,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Write an uncompressed IDX file of unsigned bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)

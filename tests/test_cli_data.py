@@ -1,6 +1,8 @@
 """`zoo data`, and training on one's own images from the command line."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,26 @@ def test_permuted_pixels_reach_training_test_and_prediction(zoo_main: Zoo, tmp_p
     files = ImageFiles([tmp_path / "digit.png"], model.preprocessing)
     prepared, _ = files.on_after_batch_transfer(next(iter(files.predict_dataloader())), 0)
     assert torch.equal(prepared, seen[:1])
+
+
+def test_the_command_trains_on_hub_data_and_shards(zoo_main: Zoo, tree: Path, tmp_path: Path) -> None:
+    names = ("coal", "mist", "snow")
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for number in range(60):
+            label = number % 3
+            content = (tree / names[label] / f"{number // 3}.png").read_bytes()
+            for suffix, data in (("png", content), ("cls", b"%d" % label)):
+                info = tarfile.TarInfo(f"{number:04}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    common = ("--model", "lenet5", "--recipe.epochs", "3", "--recipe.batch_size", "8", "--data.num_workers", "0")
+    for data, options in (
+        ("huggingface", ("--data.path", tree)),
+        ("webdataset", ("--data.train", "all.tar", "--data.classes", json.dumps(names), "--data.val_size", "0.2")),
+    ):
+        fit = zoo_main("fit", *common, "--data", data, *options, "--run_dir", data)
+        assert fit.status == 0, fit.err
+        validate = zoo_main("validate", "--ckpt_path", f"{data}/checkpoints/best.ckpt")
+        assert validate.status == 0, validate.err
+        record = json.loads((tmp_path / data / "run.json").read_text())
+        assert f"val/acc  {record['best_val_acc']!r}" in validate.out

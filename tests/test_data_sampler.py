@@ -1,13 +1,10 @@
 """The order of images over epochs and devices."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests.conftest import run_two_processes
 from zoo.datamodules import Digits
 from zoo.datamodules.sampler import EvalSampler, TrainSampler, epoch_and_step, epoch_order, fitting_batch_size
 
@@ -94,18 +91,8 @@ def test_last_batch_is_left_out_of_training_only() -> None:
 
 @pytest.mark.parametrize(("last", "workers"), [("drop", 0), ("keep", 0), ("keep", 2)])
 def test_two_processes_visit_every_image_once(last: str, workers: int) -> None:
-    script = str(Path(__file__).parent / "epoch_on_two_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
-    done = subprocess.run(
-        [*launch, last, str(workers)],
-        cwd=ROOT,
-        env=environment() | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("[[")]
+    printed = run_two_processes("epoch_on_two_processes.py", last, str(workers))
+    (line,) = [line for line in printed.splitlines() if line.startswith("[[")]
     epochs = json.loads(line)
     assert len(epochs) == 2
     for parts in epochs:

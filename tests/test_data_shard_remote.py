@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import tarfile
 import urllib.error
 from email.message import Message
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_data_shards import CLASSES, flat, load, numbers_of, pixels, sample, set_place, shards, write
+from tests.conftest import Zoo
+from tests.test_data_shards import CLASSES, SIDE, flat, load, numbers_of, pixels, sample, set_place, shards, write
 from zoo.datamodules import shard_read
 from zoo.datamodules.shard_sample import key_number
 from zoo.datamodules.shard_stream import HeldOut
@@ -159,3 +161,23 @@ def test_fewer_remote_shards_than_workers_or_devices(
     set_place(monkeypatch, 0, 4)
     with pytest.raises(ValueError, match=r"^2 training shards are too few for 4 devices$"):
         data.train_dataloader()
+
+
+def test_the_command_trains_and_tests_on_remote_shards(tmp_path: Path, server: dict[str, Any], zoo_main: Zoo) -> None:
+    shards(tmp_path / "a", [40, 20, 20, 20])
+    shards(tmp_path / "t", [9, 8], first=100)
+    fit = zoo_main(
+        "fit", "--model", "mlp", "--data", "webdataset", "--data.train", REMOTE, "--data.download", "true",
+        "--data.test", "https://host/t/part-{000..001}.tar", "--data.train_samples", 100, "--data.num_classes", CLASSES,
+        "--data.image_size", SIDE, "--data.normalize", "imagenet", "--data.num_workers", 0, "--recipe.epochs", 1,
+        "--recipe.batch_size", 10, "--run_dir", "run",
+    )  # fmt: skip
+    assert fit.status == 0, fit.err
+    assert "webdataset: 90 train images of 3 x 8 x 8" in fit.out
+    test = zoo_main("test", "--ckpt_path", "run/checkpoints/best.ckpt", "--data.download", "true")
+    assert test.status == 0, test.err
+    metrics = json.loads((tmp_path / "run/run.json").read_text())["metrics"]
+    assert f"test/acc  {metrics['test/acc']!r}" in test.out
+    show = zoo_main("data", "show", "--data", "webdataset", "--data.train", REMOTE, "--data.download", "true",
+                    "--data.train_samples", 100, "--data.num_classes", CLASSES)  # fmt: skip
+    assert (show.status, "read as a stream only" in show.err) == (2, True)

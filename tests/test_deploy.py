@@ -1,15 +1,12 @@
 """Every family can be compiled, exported, and trained on several processes."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 import zoo
-from tests.conftest import ROOT, environment
+from tests.conftest import run_two_processes
 
 # One network of each family, small: on two processes without what depends on the whole batch or on chance.
 FAMILIES: dict[str, dict[str, object]] = {
@@ -71,18 +68,8 @@ def test_exports_with_any_batch_size(name: str) -> None:
 
 
 def test_two_processes_compute_the_gradient_of_one() -> None:
-    script = str(Path(__file__).parent / "families_on_two_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
-    done = subprocess.run(
-        [*launch, json.dumps(FAMILIES)],
-        cwd=ROOT,
-        env=environment() | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    printed = run_two_processes("families_on_two_processes.py", json.dumps(FAMILIES))
+    results = [json.loads(line) for line in printed.splitlines() if line.startswith("[")]
     assert [name for name, *_ in results] == list(FAMILIES)
     for name, to_one_process, between_processes in results:
         assert to_one_process < 1e-4, name

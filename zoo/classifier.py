@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo._version import __version__
 from zoo.layers import Init, initialize
-from zoo.losses import compute_loss
+from zoo.losses import balanced_weights, compute_loss
 from zoo.metrics import Average
 from zoo.optim import make_optimizer, rate_factor
 from zoo.recipe import Recipe
@@ -151,16 +151,8 @@ class ImageClassifier(L.LightningModule):
             self.preprocessing, self.class_names = self.data["preprocessing"], self.data["class_names"]
         if stage == "fit":
             is_weighted = self.recipe.class_weights == "balanced"
-            self._class_weights = self._balanced_weights(getattr(data, "class_counts", None)) if is_weighted else None
-
-    def _balanced_weights(self, counts: list[int] | None) -> Tensor:
-        if counts is None:
-            raise ValueError("recipe.class_weights is balanced: the data module must tell its class_counts")
-        if 0 in counts:
-            raise ValueError(f"recipe.class_weights is balanced, but class {counts.index(0)} has no training images")
-        weights = torch.zeros(self.num_classes)  # outputs without a class count nothing
-        weights[: len(counts)] = sum(counts) / (len(counts) * torch.tensor(counts))
-        return weights
+            counts = getattr(data, "class_counts", None) if is_weighted else None
+            self._class_weights = balanced_weights(counts, self.num_classes) if is_weighted else None
 
     def on_fit_start(self) -> None:
         """Take the run's seed: all randomness of a step is a function of (seed, epoch, step, rank)."""

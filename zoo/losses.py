@@ -24,6 +24,21 @@ def compute_loss(
     return LOSSES[name](logits, probabilities(logits, targets))
 
 
+def balanced_weights(counts: list[int] | None, num_classes: int) -> Tensor:
+    """Weights `(num_classes,)` with which every class counts the same: scikit-learn's "balanced".
+
+    Raises:
+        ValueError: The data module does not tell how many training images each class has, or a class has none.
+    """
+    if counts is None:
+        raise ValueError("recipe.class_weights is balanced: the data module must tell its class_counts")
+    if 0 in counts:
+        raise ValueError(f"recipe.class_weights is balanced, but class {counts.index(0)} has no training images")
+    weights = torch.zeros(num_classes)  # outputs without a class count nothing
+    weights[: len(counts)] = sum(counts) / (len(counts) * torch.tensor(counts))
+    return weights
+
+
 def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
     """Half the squared distance between the outputs and the targets: 1 for the image's class, 0 for the others."""
     return (logits - targets).square().sum(dim=1).mean() / 2
