@@ -157,7 +157,7 @@ def test_collecting(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such file or folder$"):
         collect_images([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: holds no images; suffixes looked for: \.bmp \.gif"):
+    with pytest.raises(ValueError, match=r"empty: holds no images; suffixes looked for: \.avif \.bmp \.gif"):
         collect_images([tmp_path / "empty"])
     with pytest.raises(ValueError, match=r"^no images given"):
         collect_images([])
