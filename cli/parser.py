@@ -33,7 +33,7 @@ COMMON = {
 
 HELP = {
     "model": "a name from `zoo list`",
-    "data": f"one of {', '.join(DATASETS)} (default: digits)",
+    "data": "a name from `zoo data list` (default: digits)",
     "config": "start from the settings in this file; options on the command line win",
     "seed_everything": "seed of the run",
     "print_config": "print the settings as a configuration file, and stop",
