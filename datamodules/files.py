@@ -160,7 +160,8 @@ class FileDataModule(ImageDataModule):
             name: _usable(FileSource(job, found[name]), tree.splits[name].labels, found[name])
             for name, job in jobs.items()
         }
-        self._check_classes(parts)
+        if self._needed == "train":
+            self._check_classes(parts)
         if "all" in parts:
             parts["train"], parts["test"] = cut(parts.pop("all"), self.test_size, _TEST_SEED)
         return parts
@@ -189,7 +190,8 @@ class FileDataModule(ImageDataModule):
                 names, present = self.spec.class_names, set(parts[name].labels.tolist())
                 for number in self.selection.classes(names):
                     if number not in present:
-                        raise ValueError(f"class {names[number]!r} has no training image that can be used")
+                        reason = f"class {names[number]!r} has no training image that can be used"
+                        raise ValueError(f"{reason}: --data.class_subset names the classes to use")
 
 
 def _usable(source: FileSource, labels: Indices, decoded: Decoded) -> Split:

@@ -55,16 +55,18 @@ class ImageNet(Folder):
 
     def read_tree(self) -> Tree:
         """All image files; those in val are the test set."""
-        folders = tree_classes(self._folder)
+        part = "train" if (self._folder / "train").is_dir() else "val"  # to test, val will do
+        folders = tree_classes(self._folder if part == "train" else self._folder / part)
         if len(folders) != IMAGENET_CLASSES:
             raise ValueError(
-                f"{self._folder}/train has {len(folders)} class folders, ImageNet has {IMAGENET_CLASSES}: "
+                f"{self._folder}/{part} has {len(folders)} class folders, ImageNet has {IMAGENET_CLASSES}: "
                 "--data folder reads any number"
             )
         tree = read_tree(self._folder, folders)
         if "val" not in tree.splits or "test" in tree.splits:
             raise ValueError(f"{self._folder} must hold the folders train and val, with one folder a class in each")
-        return replace(tree, splits={"train": tree.splits["train"], "test": tree.splits["val"]})
+        names = {"train": "train", "val": "test"}
+        return replace(tree, splits={names[name]: listing for name, listing in tree.splits.items()})
 
 
 def _readable_names() -> list[str]:
