@@ -14,7 +14,6 @@ from zoo.classifier import ImageClassifier
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
-from zoo.cli.progress_bar import progress_bar
 from zoo.cli.quiet import skip_driver_search
 from zoo.cli.recipes import add_recipe, recipe_changes
 from zoo.datamodules.base import ImageDataModule
@@ -146,13 +145,6 @@ class ZooCLI(LightningCLI):
         module, _, name = self.config[key].class_path.rpartition(".")
         arguments = self.config[key].get("init_args") or namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
-
-    def read_data(self, stage: str) -> None:
-        """Fetch and read the data now, so that what is wrong with them is said before anything else happens."""
-        with progress_bar(f"reading {self.datamodule.spec.name}") as self.datamodule.progress:
-            self.datamodule.prepare_data()
-            self.datamodule.setup(stage)
-        self.datamodule.progress = None  # a bar cannot be sent to a loader's processes
 
     def _match_model_to_data(self) -> None:
         """Classes and channels follow the data; the image size is what the user said, or what the model needs."""

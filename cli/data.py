@@ -95,7 +95,7 @@ def _load(config: "Namespace", *, download: bool = False) -> "ImageDataModule":
     """Build the data module, get its files ready, load it."""
     import importlib
 
-    from zoo.cli.progress_bar import progress_bar
+    from zoo.cli.progress_bar import read_data
 
     module, _, name = config.data.class_path.rpartition(".")
     arguments = config.data.get("init_args")
@@ -104,10 +104,7 @@ def _load(config: "Namespace", *, download: bool = False) -> "ImageDataModule":
         settings["download"] = True
     with user_errors(ValueError, TypeError, OSError, ModuleNotFoundError):
         data: ImageDataModule = getattr(importlib.import_module(module), name)(**settings)
-        with progress_bar(f"reading {name}") as data.progress:
-            data.prepare_data()
-            data.setup("fit")
-        data.progress = None
+        read_data(data, "fit")
     return data
 
 

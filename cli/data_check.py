@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 from rich.table import Table
 
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.listing import Parser, show
+from zoo.cli.progress_bar import progress_bar
 from zoo.datamodules.layout import shown
 
 if TYPE_CHECKING:
@@ -60,22 +60,11 @@ def _audit(options: argparse.Namespace) -> "Report":
     from zoo.datamodules.audit import audit
     from zoo.datamodules.table import survey_table
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("decoding")
-
-    def advance(done: int, total: int) -> None:
-        bar.start()  # only now: its thread should not be there yet when processes are forked
-        bar.update(task, completed=done, total=total)
-
-    try:
+    with progress_bar("decoding", MofNCompleteColumn()) as progress:
         if options.csv is None:
-            return audit(options.root, progress=advance)
+            return audit(options.root, progress=progress)
         tree, faults = survey_table(options.csv, options.root)
-        return audit(tree, faults=faults, progress=advance)
-    finally:
-        bar.stop()
+        return audit(tree, faults=faults, progress=progress)
 
 
 def _facts(report: "Report") -> dict[str, Any]:

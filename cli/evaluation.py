@@ -12,6 +12,7 @@ from zoo.checkpoint import load, load_weights, read_checkpoint
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
+from zoo.cli.progress_bar import read_data
 from zoo.cli.report import accuracy, evaluated
 from zoo.datamodules.images import ImageFiles, collect_images
 from zoo.datamodules.registry import DATASETS
@@ -37,7 +38,7 @@ def evaluate(verb: str, arguments: list[str]) -> int:
                 raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
             cli.datamodule.use_preprocessing(preprocessing)
         _check_classes(cli, checkpoint["zoo"]["data"].get("class_names"), path)
-        cli.read_data(verb)
+        read_data(cli.datamodule, verb)
         split = "test" if verb == "test" else "val"
         if split not in cli.datamodule.splits:
             other = "validate" if verb == "test" else "test"

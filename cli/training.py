@@ -20,6 +20,7 @@ from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
 from zoo.cli.errors import UserError, describe
 from zoo.cli.folder import make_run_folder
 from zoo.cli.metrics_log import Events, MetricsCSV
+from zoo.cli.progress_bar import read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
 from zoo.optim import parameter_groups
 
@@ -37,7 +38,7 @@ class FitCLI(ZooCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
-        self.read_data("fit")
+        read_data(self.datamodule, "fit")
         settings = self.config_init.trainer
         self._check_batches()
         self._choose_folder()

@@ -15,6 +15,7 @@ from pathlib import Path
 from zoo.datamodules.checks import whole_number
 from zoo.datamodules.decode import read_image
 from zoo.datamodules.layout import shown
+from zoo.datamodules.machine import available_cpus
 from zoo.datamodules.tree import Listing, Tree, survey_tree
 
 Size = tuple[int, int]
@@ -72,8 +73,7 @@ def audit(
     tree, wrong = (root, list(faults)) if isinstance(root, Tree) else survey_tree(root)
     files = [_File(split, *pair) for split, listing in tree.splits.items() for pair in _pairs(listing)]
     paths = [os.path.join(tree.root, file.path) for file in files]  # noqa: PTH118  # a Path each would take a second
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    number = processors if workers is None else whole_number("workers", workers)
+    number = available_cpus() if workers is None else whole_number("workers", workers)
     broken = [f"{shown(path)}: a link that points nowhere" for path in tree.broken]
     sizes, groups = Counter[Size](), dict[bytes, list[_File]]()
     for file, path, result in zip(files, paths, _decode_all(paths, in_channels, number, progress), strict=True):

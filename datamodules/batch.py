@@ -31,6 +31,13 @@ def resize_batch(images: Tensor, image_size: int, border: int = 0) -> Tensor:
     return F.pad(images, (0, 0, border, border, border, border)) if border else images
 
 
+def squares(images: Sequence[npt.NDArray[np.uint8]], side: int) -> npt.NDArray[np.uint8]:
+    """`resize_batch` for images (H, W, C) of any sizes: (N, side, side, C)."""
+    if len({image.shape for image in images}) == 1:
+        return resize_batch(torch.from_numpy(np.stack(images)), side).numpy()
+    return np.concatenate([resize_batch(torch.from_numpy(image[None]), side).numpy() for image in images])
+
+
 def add_border(images: npt.NDArray[np.uint8], border: int) -> npt.NDArray[np.uint8]:
     """The images (N, H, W, C) with a black border of so many pixels; the images themselves if it is 0."""
     if border == 0:

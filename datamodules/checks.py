@@ -29,6 +29,17 @@ def fraction(name: str, value: float) -> float:
     return float(value)
 
 
+def grey_or_colour(in_channels: int) -> int:
+    """Return the number of channels if images can have so many.
+
+    Raises:
+        ValueError: It is neither 1 nor 3.
+    """
+    if in_channels not in (1, 3):
+        raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {in_channels!r}")
+    return in_channels
+
+
 def choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     """Return the value if it is one of the choices.
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from zoo.datamodules.checks import grey_or_colour
 from zoo.datamodules.layout import shown
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def read_image(path: str | os.PathLike[str], in_channels: int) -> npt.NDArray[np
         PermissionError: It may not be read.
         ValueError: It is not an image, is damaged, or would be far too large when decoded.
     """
-    return _read_file(path, partial(_decode, channels=_known_channels(in_channels)))
+    return _read_file(path, partial(_decode, channels=grey_or_colour(in_channels)))
 
 
 def read_image_bytes(data: bytes, name: str, in_channels: int) -> npt.NDArray[np.uint8]:
@@ -69,7 +70,7 @@ def read_image_bytes(data: bytes, name: str, in_channels: int) -> npt.NDArray[np
     Raises:
         ValueError: It is not an image, is damaged, or would be far too large when decoded.
     """
-    return _named(name, partial(_decode, io.BytesIO(data), channels=_known_channels(in_channels)))
+    return _named(name, partial(_decode, io.BytesIO(data), channels=grey_or_colour(in_channels)))
 
 
 def image_size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -85,12 +86,6 @@ def image_size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 class _RefusedError(ValueError):
     """Why an image is not taken; the name of the file is put before it."""
-
-
-def _known_channels(in_channels: int) -> int:
-    if in_channels not in (1, 3):
-        raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {in_channels!r}")
-    return in_channels
 
 
 def _read_file(path: str | os.PathLike[str], read: Callable[[IO[bytes]], T]) -> T:

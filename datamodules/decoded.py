@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.datamodules.arrays import Indices, Pixels
-from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.batch import squares
 from zoo.datamodules.cache import one_at_a_time
 from zoo.datamodules.decode import image_size_of, read_image
 from zoo.datamodules.download import Progress
-from zoo.datamodules.loader import available_cpus, identity, one_thread
+from zoo.datamodules.loader import identity, one_thread
+from zoo.datamodules.machine import available_cpus
 
 _FORMAT = 2  # part of the key: another one makes files of the old format unknown rather than wrong
 _ROW = np.dtype([("offset", np.int64), ("height", np.int32), ("width", np.int32)])  # height 0: broken
@@ -51,16 +52,18 @@ class Job:
     side: int
 
     def read(self, position: int) -> Pixels:
-        """One file, decoded: uint8 (H, W, C).
+        """One image, decoded and if need be cut: uint8 (H, W, C).
 
         Raises:
             ValueError: It is broken, or no image.
             OSError: It cannot be read.
         """
-        image = read_image(os.fsdecode(self.paths[position]), self.in_channels)
-        if self.side and min(image.shape[:2]) > self.side:
-            image = resize_batch(torch.from_numpy(image[None]), self.side).numpy()[0]
-        return image
+        image = self.decode(position)
+        return squares([image], self.side)[0] if self.side and min(image.shape[:2]) > self.side else image
+
+    def decode(self, position: int) -> Pixels:
+        """One image as it is in its file."""
+        return read_image(os.fsdecode(self.paths[position]), self.in_channels)
 
     def key(self) -> str:
         """A hash of everything that the pixels depend on: files, their sizes and dates, and how they are decoded."""

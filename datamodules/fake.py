@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from zoo.datamodules.arrays import Arrays
 from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.checks import whole_number
+from zoo.datamodules.checks import grey_or_colour, whole_number
 from zoo.datamodules.options import DataOptions
 
 _SEED = 20130814  # part of the definition of the dataset: the images do not depend on the seed of the run
@@ -38,8 +38,7 @@ class Fake(ImageDataModule):
     ) -> None:
         super().__init__(**options)
         whole_number("num_classes", num_classes, least=2)
-        if in_channels not in (1, 3):
-            raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {in_channels!r}")
+        grey_or_colour(in_channels)
         self.spec = replace(
             self.spec,
             class_names=tuple(str(label) for label in range(num_classes)),

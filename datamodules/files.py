@@ -3,25 +3,23 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Literal, Unpack
 
 import numpy as np
-import torch
 
 from zoo.datamodules.arrays import Indices, Pixels, Split
 from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.batch import squares
 from zoo.datamodules.cache import cache_folder
-from zoo.datamodules.checks import choice, fraction
+from zoo.datamodules.checks import choice, fraction, grey_or_colour
 from zoo.datamodules.dataset import ImageDataset
 from zoo.datamodules.decoded import Decoded, Job, decode, fits
-from zoo.datamodules.loader import available_cpus, default_num_workers
-from zoo.datamodules.options import DataOptions
+from zoo.datamodules.loader import decoding_num_workers, default_num_workers
+from zoo.datamodules.options import DataOptions, shared_options
 from zoo.datamodules.splits import cut
 from zoo.datamodules.tree import Tree
 
 DEFAULT_TEST_SIZE = 0.2
-MOST_WORKERS = 8
 _TEST_SEED = 0  # the test images of a tree without splits are the same in every run
 _NAMED = 3  # broken files that a message names
 
@@ -66,15 +64,11 @@ class FileSource:
 
     def square(self, positions: Indices, side: int) -> Pixels:
         """The images' centres, uint8 (N, side, side, C)."""
-        images = self.whole(positions)
-        if len({image.shape for image in images}) == 1:
-            pixels: Pixels = resize_batch(torch.from_numpy(np.stack(images)), side).numpy()
-            return pixels
-        return np.concatenate([resize_batch(torch.from_numpy(image[None]), side).numpy() for image in images])
+        return squares(self.whole(positions), side)
 
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and dates."""
-        return self.job.key()
+        return self.decoded.folder.name
 
 
 class FileDataModule(ImageDataModule):
@@ -86,12 +80,9 @@ class FileDataModule(ImageDataModule):
     """
 
     def __init__(self, root: str | None = None, **options: Unpack[FileOptions]) -> None:
-        shared = {key: value for key, value in options.items() if key in DataOptions.__annotations__}
-        super().__init__(root, **cast(DataOptions, shared))
+        super().__init__(root, **shared_options(options))
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-        self._channels: int = given.get("in_channels", 3)
-        if self._channels not in (1, 3):
-            raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {self._channels!r}")
+        self._channels = grey_or_colour(given.get("in_channels", 3))
         self._asked_classes: list[str] | None = given.get("classes")
         self.test_size = fraction("test_size", given.get("test_size", DEFAULT_TEST_SIZE))
         self.on_error = choice("on_error", given.get("on_error", "raise"), ("raise", "skip"))
@@ -111,8 +102,8 @@ class FileDataModule(ImageDataModule):
         raise NotImplementedError(f"{type(self).__name__} must define read_tree")
 
     def default_num_workers(self) -> int:
-        """As many processes as there are processors: most of the time goes into images."""
-        return min(MOST_WORKERS, available_cpus())
+        """As for images that are decoded; where they are kept decoded, `load` takes fewer."""
+        return decoding_num_workers()
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that build these data again, with the class names in their order."""

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 
 from zoo.datamodules.arrays import Indices, Pixels
-from zoo.datamodules.batch import resize_batch
 from zoo.datamodules.decode import read_image, read_image_bytes
 from zoo.datamodules.decoded import Job
 from zoo.datamodules.files import FileDataModule, FileOptions
@@ -143,23 +141,14 @@ class RowsJob(Job):
 
     rows: Rows
 
-    def read(self, position: int) -> Pixels:
-        """One row, decoded: uint8 (H, W, C).
-
-        Raises:
-            ValueError: It is broken, or no image.
-            OSError: Its file cannot be read.
-        """
+    def decode(self, position: int) -> Pixels:
+        """The image of one row as it was stored."""
         stored, name = self.rows[position]["image"], os.fsdecode(self.paths[position])
         if stored is None or (stored["bytes"] is None and not stored["path"]):
             raise ValueError(f"{name}: no image")
         if stored["bytes"] is None:
-            image = read_image(stored["path"], self.in_channels)
-        else:
-            image = read_image_bytes(stored["bytes"], name, self.in_channels)
-        if self.side and min(image.shape[:2]) > self.side:
-            image = resize_batch(torch.from_numpy(image[None]), self.side).numpy()[0]
-        return image
+            return read_image(stored["path"], self.in_channels)
+        return read_image_bytes(stored["bytes"], name, self.in_channels)
 
     def key(self) -> str:
         """A hash of everything that the pixels depend on: the library's files, and how the images are decoded."""

@@ -15,7 +15,7 @@ from zoo.datamodules.batch import prepare_batch, resize_batch
 from zoo.datamodules.checks import whole_number
 from zoo.datamodules.decode import image_size_of, read_image, read_image_bytes
 from zoo.datamodules.layout import SUFFIXES, is_foreign, is_image
-from zoo.datamodules.loader import StatelessLoader, available_cpus, build_loader, is_on_gpu, place
+from zoo.datamodules.loader import StatelessLoader, build_loader, decoding_num_workers, is_on_gpu, place
 from zoo.datamodules.sampler import Batch, EvalSampler
 
 __all__ = ["SUFFIXES", "ImageFiles", "collect_images", "image_size_of", "read_image", "read_image_bytes"]
@@ -85,7 +85,7 @@ class _FileDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         positions, _ = batch
-        with ThreadPoolExecutor(min(8, available_cpus())) as pool:
+        with ThreadPoolExecutor(decoding_num_workers()) as pool:
             images = list(pool.map(self._load, positions.tolist()))
         return torch.cat(images), torch.from_numpy(positions)
 

@@ -1,26 +1,25 @@
 """The DataLoader that all DataModules use."""
 
-import os
 from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from zoo.datamodules.machine import available_cpus
+
 T = TypeVar("T")
-
-
-def available_cpus() -> int:
-    """How many processors this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_num_workers() -> int:
     """Workers for images in memory: none on one or two processors, where they only get in the way, else up to four."""
     cpus = available_cpus()
     return 0 if cpus <= 2 else min(4, cpus // 2)
+
+
+def decoding_num_workers() -> int:
+    """Workers for images that they decode: as many as processors, up to eight; most of the time goes into images."""
+    return min(8, available_cpus())
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The options that all DataModules share: their one list, which constructors and the command read."""
 
-from typing import Any, Literal, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, cast
 
 Normalize = Literal["spec", "auto", "imagenet"]
 Sampling = Literal["shuffle", "balanced"]
@@ -46,3 +47,8 @@ class DataOptions(TypedDict, total=False):
     permute_pixels: int | None
     sampler: Sampling | None
     drop_last: bool | None
+
+
+def shared_options(options: Mapping[str, Any]) -> DataOptions:
+    """Those of a DataModule's options that all share."""
+    return cast(DataOptions, {key: value for key, value in options.items() if key in DataOptions.__annotations__})

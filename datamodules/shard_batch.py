@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.datamodules.arrays import Pixels
 from zoo.datamodules.augment import Augment
-from zoo.datamodules.batch import add_border, resize_batch
+from zoo.datamodules.batch import add_border, squares
 from zoo.datamodules.shard_read import Item
 
 Batch = tuple[Tensor, Tensor, list[str]]
@@ -62,7 +62,5 @@ class BatchMaker:
     def _finish(self, images: list[Pixels], keys: list[tuple[int, int]]) -> Pixels:
         if self.augment is not None and self.augment.whole:
             return self.augment(images, keys)
-        side = self.image_size - 2 * self.border
-        squares = np.concatenate([resize_batch(torch.from_numpy(image[None]), side).numpy() for image in images])
-        squares = add_border(squares, self.border)
-        return squares if self.augment is None else self.augment(squares, keys)
+        finished = add_border(squares(images, self.image_size - 2 * self.border), self.border)
+        return finished if self.augment is None else self.augment(finished, keys)

@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-import torch
-
 from zoo.datamodules.arrays import Indices, Pixels
-from zoo.datamodules.batch import resize_batch
+from zoo.datamodules.batch import squares
 from zoo.datamodules.shard_read import read_rows
 from zoo.datamodules.shard_stream import LocalSamples, RemoteSamples
 
@@ -60,8 +57,7 @@ class ShardSource:
 
     def square(self, positions: Indices, side: int) -> Pixels:
         """The images' centres, uint8 (N, side, side, C)."""
-        images = self.whole(positions)
-        return np.concatenate([resize_batch(torch.from_numpy(image[None]), side).numpy() for image in images])
+        return squares(self.whole(positions), side)
 
     def fingerprint(self) -> str:
         """The mark."""

@@ -6,21 +6,13 @@ from itertools import chain, repeat
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from zoo.datamodules.arrays import Indices
-from zoo.datamodules.random_keys import Streams, bits, open_streams
+from zoo.datamodules.random_keys import bits, open_streams
 from zoo.datamodules.shard_index import Index
 from zoo.datamodules.shard_read import Item, read_address, read_rows
 
-_NO_EPOCH = 2**64 - 1  # of the random numbers that stand for the whole run
-
-
-def run_numbers(keys: Streams | Sequence[int], seed: int) -> Streams:
-    """Two random numbers of 64 bits for each sample that do not change from epoch to epoch: (N, 2)."""
-    numbers = np.asarray(keys, dtype=np.uint64)
-    pairs = np.stack([numbers, np.full_like(numbers, _NO_EPOCH)], axis=1)
-    return bits(open_streams(seed, pairs), 2)  # type: ignore[arg-type]  # an array of pairs will do
+_NO_EPOCH = 2**64 - 1  # of a random number that stands for the whole run
 
 
 @dataclass(frozen=True)
@@ -127,10 +119,5 @@ class HeldOut:
 
     def __call__(self, number: int) -> bool:
         """Whether the sample with this `key_number` belongs to the part."""
-        return bool(self.of([number])[0])
-
-    def of(self, numbers: Streams | Sequence[int]) -> npt.NDArray[np.bool_]:
-        """The answers for several samples."""
-        share = run_numbers(numbers, self.seed)[:, 0] / 2.0**64
-        answers: npt.NDArray[np.bool_] = (share < self.size) == self.wanted
-        return answers
+        share = bits(open_streams(self.seed, [(number, _NO_EPOCH)]), 1)[0, 0] / 2.0**64
+        return bool((share < self.size) == self.wanted)

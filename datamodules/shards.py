@@ -9,12 +9,11 @@ import numpy as np
 
 from zoo.datamodules.arrays import Split
 from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.checks import choice
+from zoo.datamodules.checks import choice, grey_or_colour
 from zoo.datamodules.dataset import ImageDataset
-from zoo.datamodules.files import MOST_WORKERS
 from zoo.datamodules.layout import shown
-from zoo.datamodules.loader import available_cpus, is_on_gpu, place
-from zoo.datamodules.options import DataOptions
+from zoo.datamodules.loader import decoding_num_workers, is_on_gpu, place
+from zoo.datamodules.options import shared_options
 from zoo.datamodules.sampler import fitting_batch_size
 from zoo.datamodules.shard_batch import BatchMaker
 from zoo.datamodules.shard_index import look_through
@@ -72,8 +71,7 @@ class WebDataset(ImageDataModule):
         download: bool = False,
         **options: Unpack[ShardOptions],
     ) -> None:
-        shared = {key: value for key, value in options.items() if key in DataOptions.__annotations__}
-        super().__init__(None, download, **cast(DataOptions, shared))
+        super().__init__(None, download, **shared_options(options))
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         patterns = {"train": train, "val": val, "test": test}
         self.patterns = {name: None if pattern is None else str(pattern) for name, pattern in patterns.items()}
@@ -82,9 +80,7 @@ class WebDataset(ImageDataModule):
         if not is_all_local:
             self.selection = _AsRead(**asdict(self.selection))
         self.on_error = choice("on_error", given.get("on_error", "raise"), ("raise", "skip"))
-        channels = given.get("in_channels", 3)
-        if channels not in (1, 3):
-            raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), not {channels!r}")
+        channels = grey_or_colour(given.get("in_channels", 3))
         self.train_samples: int | None = given.get("train_samples")
         names = find_classes(str(train), given.get("classes"), given.get("num_classes"), download=download)
         self.spec = replace(self.spec, class_names=names, in_channels=channels)
@@ -110,7 +106,7 @@ class WebDataset(ImageDataModule):
 
     def default_num_workers(self) -> int:
         """As many processes as there are processors: most of the time goes into images."""
-        return min(MOST_WORKERS, available_cpus())
+        return decoding_num_workers()
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that build these data again; `download` is not among them."""
