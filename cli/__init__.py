@@ -1,5 +1,6 @@
 """The command `zoo`. This module answers what needs no torch; the rest is imported when a verb needs it."""
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,10 +12,17 @@ VERBS = {
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test set",
     "predict": "classify image files with a checkpoint",
+    "features": "what a trained model's last layer sees of each image, as a file",
+    "probe": "other learners on such features: logistic regression, nearest neighbours",
+    "export": "a trained model as safetensors, ONNX or torch.export, checked against the original",
+    "push": "publish a trained model on the Hugging Face hub, with a model card",
     "data": "the data sets: list, show, check, prepare",
     "list": "the models, and what is known about them",
     "info": "one model: paper, parameters, published results, deviations from the paper",
 }
+OWN_VERBS = ("features", "probe", "export", "push")
+"""Commands with a module of the same name, whose function `run` takes the words after the verb."""
+HELP = {"-h", "--help"}
 EXAMPLES = """\
   zoo fit --model vgg16                                    embedded digits, no download
   zoo fit --model lenet5 --data mnist --data.root DIR      add --data.download true to fetch MNIST
@@ -62,6 +70,13 @@ def _dispatch(args: list[str]) -> int:
         from zoo.cli import data
 
         return data.run(args[1:])
+    if verb in OWN_VERBS:
+        from zoo.cli.quiet import quiet
+
+        if not HELP & set(args):  # what costs three seconds of imports
+            quiet()
+        run = importlib.import_module(f"zoo.cli.{verb}").run
+        return int(run(args[1:]))
     arguments = front.prepare(verb, args[1:])
     return _run(verb, arguments)
 
@@ -75,9 +90,9 @@ def _run(verb: str, arguments: list[str]) -> int:
         from zoo.cli.training import fit
 
         return fit(arguments)
-    from zoo.cli import evaluation
+    from zoo.cli import evaluation, prediction
 
-    return evaluation.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
+    return prediction.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
 
 
 def _help() -> str:

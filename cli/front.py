@@ -95,11 +95,13 @@ def _complete(pairs: list[Pair]) -> list[Pair]:
 
 
 def _expand(args: list[str]) -> list[str]:
-    """Write out the short forms: `--recipe paper`, `--no-test`, `--resume`."""
+    """Write out the short forms: `--recipe paper`, `--no-test`, `--resume`, `--ckpt`."""
     words = []
     for position, word in enumerate(args):
         following = args[position + 1] if position + 1 < len(args) else "--"
         word = word.replace("--no-test", "--no_test", 1)
+        if word == "--ckpt" or word.startswith("--ckpt="):
+            word = word.replace("--ckpt", "--ckpt_path", 1)
         if word in ("--no_test", "--resume") and following.lower() not in ("true", "false"):
             words += [word, "true"]
         elif word == "--recipe":
