@@ -1,7 +1,7 @@
 """`ZooCLI`: LightningCLI with our names, one owner for each setting, and everything checked before training starts."""
 
 import importlib
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from jsonargparse import Namespace
@@ -15,8 +15,11 @@ from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
-from zoo.cli.recipes import add_recipe, recipe_changes
+from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, recipe_changes
+from zoo.cli.trained import shortened
 from zoo.datamodules.base import ImageDataModule
+from zoo.finetune import Finetune
+from zoo.pretrained import Pretrained, apply_pretrained, find_pretrained
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, model_info
 
@@ -86,6 +89,7 @@ class ZooCLI(LightningCLI):
         """The verb's own options."""
         if self.verb == "fit":
             add_recipe(parser)
+            add_finetune(parser)
             parser.add_argument(
                 "--run_dir", type=str | None, default=None, help="Run folder. Default: runs/MODEL-DATA/TIME"
             )
@@ -102,10 +106,18 @@ class ZooCLI(LightningCLI):
             parser.add_argument(
                 "--ckpt_path", type=str | None, default=None, help="The checkpoint, such as runs/.../best.ckpt."
             )
+            if self.verb != "predict":
+                add_pretrained(parser)
         if self.verb == "predict":
-            parser.add_argument("--output", type=str | None, default=None, help="Write a CSV file too.")
-            parser.add_argument("--top_k", type=int, default=3, help="Classes to show for each image.")
+            parser.add_argument("--output", type=str | None, default=None, help="Write NAME.csv or NAME.json too.")
+            parser.add_argument("--top_k", type=int, default=5, help="Classes to show for each image.")
             parser.add_argument("--batch_size", type=int, default=64, help="Images in one batch.")
+            parser.add_argument(
+                "--tta",
+                type=Literal["none", "flip", "crops"],
+                default="none",
+                help="Average over views of each image: with its mirror image, or ten crops.",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and keep apart what the user said from what are defaults."""
@@ -127,17 +139,25 @@ class ZooCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build the data, fit the model's and the recipe's settings to it and to what the user said, build the rest."""
         with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
+            if self.verb == "fit":
+                self.finetune = Finetune(**self.config.finetune.as_dict())
+                self._prepare_finetune()
             self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer))
             self._check_precision()
             self._check_strategy()
             if self.verb != "predict":
+                self._find_pretrained()
                 self.datamodule = self._build("data")
                 self._match_model_to_data()
                 if self.verb == "fit":
                     self._resolve_recipe()
                 self.model = self._build("model")
+                self._apply_pretrained()
                 if self.verb == "fit":
                     self.model.recipe = self.recipe
+                    self.model.finetune = self.finetune
+                    self.model.check_finetune()
+                    self.model.remember_start()
             self.trainer = self.instantiate_trainer()
 
     def _build(self, key: str) -> Any:
@@ -145,6 +165,43 @@ class ZooCLI(LightningCLI):
         module, _, name = self.config[key].class_path.rpartition(".")
         arguments = self.config[key].get("init_args") or namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
+
+    def _prepare_finetune(self) -> None:
+        """What fine-tuning needs of the other settings."""
+        method, trainer = self.finetune.method, self.config.trainer
+        if method == "linear" and self.said.get("data.init_args.augment") is None:
+            # The same images every epoch: their features are computed once.
+            self.config["data.init_args.augment"] = "none"
+            self.notices.append("finetune linear: training images are not augmented, unless --data.augment says how")
+        if self.finetune.changes and str(trainer.strategy) in ("auto", "ddp") and trainer.devices not in (1, "1"):
+            # Plain ddp waits for the gradient of every parameter that was not frozen at the start.
+            several = trainer.devices != "auto" or _has_accelerator()
+            trainer.strategy = "ddp_find_unused_parameters_true" if several else trainer.strategy
+
+    def _find_pretrained(self) -> None:
+        """Read trained weights, and build the network as they need it where the user does not say otherwise."""
+        self.found: Pretrained | None = None
+        if not self.config.get("pretrained"):
+            return
+        said, arguments = self.said.get("model.init_args"), self.config.model.init_args
+        typed = {} if said is None else said.as_dict()
+        self.found = find_pretrained(self.model_name, self.config.pretrained, typed)
+        for name, value in self.found.arguments.items():
+            if name not in typed and name in arguments:
+                arguments[name] = value
+
+    def _apply_pretrained(self) -> None:
+        """Load the weights that were found; the last layer only if it knows the same classes."""
+        found, data = self.found, self.datamodule
+        if found is None:
+            return
+        known, name = list(found.class_names), type(self.model).__name__
+        is_same = not known or known == data.class_names
+        report = apply_pretrained(self.model, found, keep_output=is_same)
+        if self.verb != "fit" and (not is_same or report.skipped):
+            what = f"trained on the classes {shortened(known)}, but {data.spec.name} has {shortened(data.class_names)}"
+            raise UserError(f"{found.label}: {what}")
+        self.notices += [f"{name} from {found.label}: {line}" for line in report.lines()]
 
     def _match_model_to_data(self) -> None:
         """Classes and channels follow the data; the image size is what the user said, or what the model needs."""
@@ -157,6 +214,10 @@ class ZooCLI(LightningCLI):
             raise UserError(f"model.in_channels is {channels}, but images of '{name}' have {data.in_channels}")
         arguments.num_classes = classes or data.num_classes
         arguments.in_channels = data.in_channels
+        if self.found is not None and self.found.preprocessing:
+            options = ("image_size", "normalize", "crop", "interpolation", "permute_pixels")
+            typed = [name for name in options if self.said.get(f"data.init_args.{name}") is not None]
+            data.use_preprocessing(self.found.preprocessing, keep=typed)
         native = data.spec.image_size
         if data.spec.any_size and self.model_name in MODELS:
             native = model_info(self.model_name).reference.image_size
@@ -174,6 +235,8 @@ class ZooCLI(LightningCLI):
         if self.verb == "fit" and of_model and of_data and of_model != of_data:
             raise UserError(f"model.image_size is {of_model} and data.image_size is {of_data}: say one of them")
         needed = model_info(self.model_name).image_size if self.model_name in MODELS else 1
+        if self.found is not None and self.found.preprocessing:
+            return int(of_model or of_data or self.found.preprocessing["image_size"])
         return int(of_model or of_data or max(native, needed))
 
     @property

@@ -5,6 +5,7 @@ from rich.table import Table
 from zoo.recipe import Recipe
 from zoo.registry import ModelInfo
 from zoo.summary import LayerRow, Summary
+from zoo.weights import Weights, weights_of
 
 
 def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
@@ -24,6 +25,8 @@ def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
         below += [f"  {deviation.what}: {deviation.why}"]
         below += [f"    removed by {deviation.flag}"] if deviation.flag else []
     below += ["", "Notes", *(f"  {note}" for note in info.notes)] if info.notes else []
+    if known := weights_of(info.name):
+        below += ["", "Trained weights", *(line for weights in known for line in _weights(weights))]
     below += ["", "Recipes"]
     for name, recipe in info.recipes.items():
         flag = "" if name == "default" else f" (--recipe {name})"
@@ -38,6 +41,18 @@ def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
 
 def _published(info: ModelInfo) -> list[str]:
     return [f"  {r.text} {r.unit}  {r.metric} ({r.source})" for r in info.published] or ["  none"]
+
+
+def _weights(weights: Weights) -> list[str]:
+    needs = " ".join(f"--model.{key} {value}" for key, value in weights.arguments.items() if weights.entry)
+    results = ", ".join(f"{metric} {text}" for metric, text in weights.results.items())
+    sizes = f"{weights.size / 1e6:.1f} MB, SHA-256 {weights.sha256[:8]}..., {weights.where}"
+    return [
+        f"  --model.pretrained {weights.name}{f' ({needs})' if needs else ''}: {results}",
+        f"    {weights.data}",
+        f"    measured: {weights.measured}; trained with: {weights.recipe}",
+        f"    {sizes}; licence: {weights.licence}",
+    ]
 
 
 def _short(recipe: Recipe) -> str:

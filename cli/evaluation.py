@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from zoo.checkpoint import load_weights, read_checkpoint
+from zoo.checkpoint import load_weights
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.progress_bar import read_data
 from zoo.cli.report import accuracy, evaluated
-from zoo.cli.trained import as_text, check_classes, data_words
-from zoo.recipe import Recipe
+from zoo.cli.trained import as_text, check_classes, data_words, load_trained
 
 
 def evaluate(verb: str, arguments: list[str]) -> int:
@@ -17,20 +16,10 @@ def evaluate(verb: str, arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         ZooCLI(verb, ["--help"])
     path = front.option(arguments, "--ckpt_path")
-    if path is None:
+    if path is None and front.option(arguments, "--pretrained") is None:
         raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt")
+    cli = ZooCLI(verb, arguments) if path is None else _rebuild(verb, arguments, path)
     with user_errors(ValueError, OSError):
-        checkpoint = read_checkpoint(path)
-        cli = ZooCLI(verb, [*_from_checkpoint(checkpoint["zoo"], arguments, path), *arguments])
-        load_weights(cli.model, checkpoint, path)
-        cli.model.recipe = Recipe(**checkpoint["zoo"]["recipe"])  # the loss is one of its fields
-        preprocessing = checkpoint["zoo"]["data"].get("preprocessing")
-        if preprocessing:
-            size, typed = preprocessing["image_size"], front.option(arguments, "--data.image_size")
-            if typed is not None and typed != str(size):
-                raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
-            cli.datamodule.use_preprocessing(preprocessing)
-        check_classes(cli.datamodule, checkpoint["zoo"]["data"].get("class_names"), path)
         read_data(cli.datamodule, verb)
         split = "test" if verb == "test" else "val"
         if split not in cli.datamodule.splits:
@@ -49,6 +38,23 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         print(f"{split}/acc  {share!r}   {accuracy(share, count)}")
         print(f"{split}/loss {metrics[f'{split}/loss']!r}")
     return 0
+
+
+def _rebuild(verb: str, arguments: list[str], path: str) -> ZooCLI:
+    """The command line of a trained model and of its data, or of others that are named."""
+    trained = load_trained(path)
+    facts = trained.description()
+    cli = ZooCLI(verb, [*_from_checkpoint(facts, arguments, path), *arguments])
+    with user_errors(ValueError, OSError):
+        load_weights(cli.model, {"state_dict": trained.state_dict()}, path)
+        cli.model.recipe = trained.recipe  # the loss is one of its fields
+        if trained.preprocessing:
+            size, typed = trained.preprocessing["image_size"], front.option(arguments, "--data.image_size")
+            if typed is not None and typed != str(size):
+                raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
+            cli.datamodule.use_preprocessing(trained.preprocessing)
+        check_classes(cli.datamodule, trained.class_names, path)
+    return cli
 
 
 def _from_checkpoint(facts: dict[str, Any], arguments: list[str], path: str) -> list[str]:

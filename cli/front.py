@@ -94,22 +94,27 @@ def _complete(pairs: list[Pair]) -> list[Pair]:
     return pairs
 
 
+PRETRAINED = "--pretrained"
+"""Weights are no argument of a network, since a checkpoint needs none when it is loaded: they are the command's."""
+SWITCHES = ("--no_test", "--resume")
+SHORT_FORMS = {
+    "--recipe": "--recipe.name",
+    "--finetune": "--finetune.method",
+    "--ckpt": "--ckpt_path",
+    "--model.pretrained": PRETRAINED,
+}
+
+
 def _expand(args: list[str]) -> list[str]:
-    """Write out the short forms: `--recipe paper`, `--no-test`, `--resume`, `--ckpt`."""
+    """Write out the short forms: `--recipe paper`, `--finetune linear`, `--no-test`, `--resume`, `--ckpt`."""
     words = []
     for position, word in enumerate(args):
         following = args[position + 1] if position + 1 < len(args) else "--"
-        word = word.replace("--no-test", "--no_test", 1)
-        if word == "--ckpt" or word.startswith("--ckpt="):
-            word = word.replace("--ckpt", "--ckpt_path", 1)
-        if word in ("--no_test", "--resume") and following.lower() not in ("true", "false"):
-            words += [word, "true"]
-        elif word == "--recipe":
-            words.append("--recipe.name")
-        elif word.startswith("--recipe="):
-            words += ["--recipe.name", word.removeprefix("--recipe=")]
-        else:
-            words.append(word)
+        name, equals, value = word.replace("--no-test", "--no_test", 1).partition("=")
+        words.append(SHORT_FORMS.get(name, name) + equals + value)
+        is_bare_switch = name in SWITCHES and not equals and following.lower() not in ("true", "false")
+        if is_bare_switch or (words[-1] == PRETRAINED and following.startswith("--")):
+            words.append("true")
     return words
 
 

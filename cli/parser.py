@@ -25,13 +25,26 @@ ALLOWED_IMPORTS = ["zoo", "lightning.pytorch", "torch.optim", "torch.nn"]
 
 COMMON = {
     "What to train": ("model", "data", "config", "seed_everything"),
+    "From what": ("pretrained", "finetune.method"),
     "How": ("recipe.name", "recipe.epochs", "recipe.lr", "recipe.batch_size", "recipe.optimizer"),
     "On what": ("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.strategy"),
-    "Where to and from": ("run_dir", "resume", "no_test", "ckpt_path", "output", "top_k", "print_config"),
+    "Where to and from": (
+        "run_dir",
+        "resume",
+        "no_test",
+        "ckpt_path",
+        "output",
+        "top_k",
+        "tta",
+        "batch_size",
+        "print_config",
+    ),
 }
 """The few options that people use, which come first in the help."""
 
 HELP = {
+    "pretrained": "trained weights, also --model.pretrained: true, a name from zoo info, a file, hf-hub:user/name",
+    "finetune.method": "what of them is trained, also --finetune: none (all), linear, full, gradual, lpft",
     "model": "a name from `zoo list`",
     "data": "a name from `zoo data list` (default: digits)",
     "config": "start from the settings in this file; options on the command line win",
@@ -103,6 +116,7 @@ class Parser(LightningArgumentParser):
             lines += ["", "Data sets take:", DATA_FLAGS.format(verb=verb)]
         rest = [action for name, action in actions.items() if name not in listed and _is_plain(action)]
         for title, prefix in (
+            ("The rest of fine-tuning", "finetune."),
             ("The rest of the recipe", "recipe."),
             ("Every option of Lightning's Trainer", "trainer."),
         ):

@@ -1,4 +1,4 @@
-"""The options `--recipe...`, and what they make of a model's recipe."""
+"""The options `--recipe...` and `--finetune...`, and what they make of a model's recipe."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from zoo.cli import front
 from zoo.cli.errors import UserError
+from zoo.finetune import Finetune
 from zoo.recipe import Recipe
 
 OTHER_OPTIONS = {
@@ -29,6 +30,22 @@ def add_recipe(parser: LightningArgumentParser) -> None:
             continue
         kind: Any = list[float] if field.name == "milestones" else field.type
         parser.add_argument(f"--recipe.{field.name}", type=kind | None, default=None, help=documented[field.name])
+
+
+def add_finetune(parser: LightningArgumentParser) -> None:
+    """The trained weights to start from, and one option for each field of `Finetune`."""
+    add_pretrained(parser)
+    documented = {p.arg_name: p.description for p in docstring_parser.parse(Finetune.__doc__ or "").params}
+    for field in fields(Finetune):
+        parser.add_argument(
+            f"--finetune.{field.name}", type=field.type, default=field.default, help=documented[field.name]
+        )
+
+
+def add_pretrained(parser: LightningArgumentParser) -> None:
+    """The option for trained weights, which people write as `--model.pretrained`."""
+    text = "Trained weights: true, a name from zoo info, a file, or hf-hub:user/name."
+    parser.add_argument("--pretrained", type=bool | str | None, default=None, help=text)
 
 
 def recipe_changes(said: Namespace, arguments: list[str]) -> dict[str, Any]:

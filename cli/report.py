@@ -31,7 +31,24 @@ def announce(cli: "FitCLI") -> None:
         f"recipe {cli.recipe_name}: {recipe.optimizer}, rate {recipe.lr:g} ({recipe.schedule}), "
         f"batch {recipe.batch_size}, {length}, seed {cli.config.seed_everything}"
     )
+    if cli.finetune.method != "none":
+        print(f"finetune {cli.finetune.method}: {what_is_trained(cli)}")
     print(f"run folder: {cli.folder}")
+
+
+def what_is_trained(cli: "FitCLI") -> str:
+    """Which part of the network learns, and from which epoch on."""
+    stages, finetune = cli.model.tuned_stages(), cli.finetune
+    if finetune.method == "linear":
+        last = sum(p.numel() for p in stages[-1].parameters())
+        return f"the last layer alone, {last:,} parameters"
+    if not finetune.changes:
+        return "everything is trained"
+    epochs = cli.trainer.max_epochs if (cli.trainer.max_epochs or -1) > 0 else None
+    begins: dict[int, int] = {}
+    for epoch in range(epochs or 1000):
+        begins.setdefault(finetune.trained_stages(len(stages), epoch, epochs), epoch + 1)
+    return f"of {len(stages)} stages, the last " + ", ".join(f"{n} from epoch {epoch}" for n, epoch in begins.items())
 
 
 def save_config(cli: "FitCLI") -> None:
@@ -69,6 +86,8 @@ def start_record(cli: "FitCLI") -> dict[str, Any]:
         "devices": cli.trainer.num_devices * cli.trainer.num_nodes,
         **environment(),
     }
+    if cli.found is not None:
+        record |= {"pretrained": cli.found.label, "finetune": cli.finetune.as_dict()}
     path = cli.folder / "run.json"
     if cli.config.resume and path.is_file():
         before = json.loads(path.read_text())

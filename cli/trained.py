@@ -25,7 +25,9 @@ def load_trained(where: str) -> ImageClassifier:
         return load(where)
 
 
-def data_for(model: ImageClassifier, where: str, arguments: Sequence[str], stage: str) -> ImageDataModule:
+def data_for(
+    model: ImageClassifier, where: str, arguments: Sequence[str], stage: str, *, same_classes: bool = True
+) -> ImageDataModule:
     """The data that the model was trained on, or those that `--data` names, prepared as the model expects images.
 
     Args:
@@ -33,11 +35,13 @@ def data_for(model: ImageClassifier, where: str, arguments: Sequence[str], stage
         where: What the user called the model by, for messages.
         arguments: The options `--data...` as `front.prepare("data", ...)` returns them.
         stage: fit, validate, test or predict, as in `LightningDataModule.setup`.
+        same_classes: Whether the data must have the classes that the model was trained on.
 
     Raises:
         UserError: If no data are named, or they have other classes or cannot be read.
     """
-    words = [*data_words(model.data, arguments), *arguments]
+    keeps_labels = same_classes or front.option([*arguments], "--data") is None
+    words = [*(data_words(model.data, arguments) if keeps_labels else []), *arguments]
     if front.option(words, "--data") is None:
         raise UserError(f"'{where}' does not say which data it was trained on: --data NAME --data.root DIR")
     restrict_imports()
@@ -53,7 +57,8 @@ def data_for(model: ImageClassifier, where: str, arguments: Sequence[str], stage
         )
         if model.preprocessing:
             data.use_preprocessing(model.preprocessing)
-        check_classes(data, model.class_names, where)
+        if same_classes:
+            check_classes(data, model.class_names, where)
         read_data(data, stage)
     return data
 

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.cached import cache_features, why_not_cached
 from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.classifier import DivergedError
 from zoo.cli import front
@@ -20,7 +21,7 @@ from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
 from zoo.cli.errors import UserError, describe
 from zoo.cli.folder import make_run_folder
 from zoo.cli.metrics_log import Events, MetricsCSV
-from zoo.cli.progress_bar import read_data
+from zoo.cli.progress_bar import progress_bar, read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
 from zoo.optim import parameter_groups
 
@@ -109,7 +110,8 @@ class FitCLI(ZooCLI):
         load_weights(self.model, checkpoint, path)
         if "optimizer_states" not in checkpoint:
             raise UserError(f"'{path}' holds weights only: training cannot go on from it")
-        groups = len(list(parameter_groups(self.model, self.model.stages(), self.recipe)))
+        self.model.freeze_the_rest()
+        groups = len(list(parameter_groups(self.model, self.model.stages(), self.recipe, self.finetune.head_lr)))
         if len(checkpoint["optimizer_states"][0]["param_groups"]) != groups:
             raise UserError(
                 f"'{path}' is of an older version, whose optimiser was divided otherwise: start the run anew"
@@ -119,6 +121,10 @@ class FitCLI(ZooCLI):
             now = getattr(self.recipe, name)
             if before[name] != now:
                 raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
+        for name, was in checkpoint["zoo"].get("finetune", {}).items():
+            now = getattr(self.finetune, name)
+            if was != now:
+                raise UserError(f"finetune.{name} was {was} and is {now}: it cannot change within a run")
         return checkpoint
 
     def _resume_step(self) -> int | None:
@@ -147,6 +153,7 @@ def fit(arguments: list[str]) -> int:
     record = start_record(cli)
     started = time.monotonic()
     try:
+        use_cached_features(cli)
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
         record["seconds_training"] = round(time.monotonic() - started, 2)
         if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
@@ -170,6 +177,19 @@ def fit(arguments: list[str]) -> int:
     if trainer.is_global_zero:
         print(summary(cli, record))
     return 0
+
+
+def use_cached_features(cli: FitCLI) -> None:
+    """Where only the last layer is trained, compute what it sees of each image once, if that changes nothing."""
+    if cli.finetune.method != "linear":
+        return
+    model = cli.model.to(cli.trainer.strategy.root_device)
+    if reason := why_not_cached(model, cli.datamodule, cli.trainer.world_size):
+        if cli.trainer.is_global_zero:
+            print(f"note: features are computed anew in every epoch: {reason}")
+        return
+    with progress_bar("features of the frozen layers") as report:
+        cache_features(model, cli.datamodule, report)
 
 
 def test_best(cli: FitCLI) -> None:

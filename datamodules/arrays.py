@@ -21,7 +21,7 @@ class Source(Protocol):
     def whole(self, positions: Indices) -> list[Pixels]:
         """Images as they are, each uint8 (H, W, C)."""
 
-    def square(self, positions: Indices, side: int) -> Pixels:
+    def square(self, positions: Indices, side: int, interpolation: str = "bilinear") -> Pixels:
         """The images' centres with the shorter side resized to `side`: uint8 (N, side, side, C)."""
 
     def fingerprint(self) -> str:
@@ -64,9 +64,9 @@ class Arrays:
         """Copies of the images at these positions."""
         return list(self.images[positions])
 
-    def square(self, positions: Indices, side: int) -> Pixels:
+    def square(self, positions: Indices, side: int, interpolation: str = "bilinear") -> Pixels:
         """The images at these positions, uint8 (N, side, side, C)."""
-        pixels: Pixels = resize_batch(torch.from_numpy(self.images[positions]), side).numpy()
+        pixels: Pixels = resize_batch(torch.from_numpy(self.images[positions]), side, interpolation).numpy()
         return pixels
 
     def fingerprint(self) -> str:
@@ -104,6 +104,6 @@ class Split:
         """The images in these rows as they are."""
         return self.source.whole(self.positions[rows])
 
-    def square(self, rows: Indices, side: int) -> Pixels:
+    def square(self, rows: Indices, side: int, interpolation: str = "bilinear") -> Pixels:
         """The images in these rows, uint8 (N, side, side, C)."""
-        return self.source.square(self.positions[rows], side)
+        return self.source.square(self.positions[rows], side, interpolation)

@@ -1,7 +1,7 @@
 """The DataModule that all datasets share: three splits, augmentation for one of them, loaders that can be resumed."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -9,12 +9,13 @@ from typing import Any, Unpack
 import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from zoo.datamodules.arrays import Arrays, Split
 from zoo.datamodules.augment import Augment, build_augment, resolve_policy
-from zoo.datamodules.batch import prepare_batch
+from zoo.datamodules.batch import Sizing, crop_and_interpolation, for_channels, prepare_batch
 from zoo.datamodules.checks import choice, whole_number
-from zoo.datamodules.dataset import ImageDataset
+from zoo.datamodules.dataset import FeatureDataset, ImageDataset
 from zoo.datamodules.download import Progress
 from zoo.datamodules.loader import StatelessLoader, build_loader, default_num_workers, is_on_gpu, place
 from zoo.datamodules.options import DataOptions
@@ -25,6 +26,7 @@ from zoo.datamodules.statistics import IMAGENET, channel_statistics
 
 DEFAULT_BATCH_SIZE = 128
 LARGEST_SEED = 2**32 - 1
+_OF_PREPROCESSING = ("image_size", "crop", "interpolation", "permute_pixels")
 
 
 class ImageDataModule(LightningDataModule):
@@ -44,6 +46,8 @@ class ImageDataModule(LightningDataModule):
     """Told how far downloading or decoding is: (done, total). Set by who can show it."""
     cached: Path | None = None
     """Where decoded images are kept, if they are."""
+    is_stream = False
+    """Whether training images come from a stream, in which they have no numbers."""
 
     def __init__(self, root: str | None = None, download: bool = False, **options: Unpack[DataOptions]) -> None:
         super().__init__()
@@ -61,6 +65,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size = given.get("batch_size", DEFAULT_BATCH_SIZE)
         self.num_workers = whole_number("num_workers", given.get("num_workers", self.default_num_workers()), least=0)
         self._image_size = whole_number("image_size", given["image_size"]) if "image_size" in given else None
+        self.crop, self.interpolation = crop_and_interpolation(given)
         self.augment = resolve_policy(given.get("augment", self.spec.augment))
         published = "spec" if self.spec.mean else "auto"
         self.normalize = choice("normalize", given.get("normalize", published), ("spec", "auto", "imagenet"))
@@ -71,6 +76,7 @@ class ImageDataModule(LightningDataModule):
             whole_number("permute_pixels", self.permute_pixels, least=0)
         self.splits: dict[str, Split] = {}
         self.notices: list[str] = []
+        self._features: dict[str, FeatureDataset] = {}
         self._is_normalization_set = False
         self._border: int | None = None  # until `use_preprocessing` sets a trained model's
         self._batches_done = 0  # by the run that is being resumed
@@ -113,6 +119,11 @@ class ImageDataModule(LightningDataModule):
         return (self.image_size - self.spec.image_size) // 2 if self.image_size == self.spec.pad_to else 0
 
     @property
+    def sizing(self) -> Sizing:
+        """How an image comes to its size, but for the random changes of training images."""
+        return Sizing(self.image_size, self.border, self.crop, self.interpolation)
+
+    @property
     def batch_size(self) -> int:
         """Images per step over all devices together; loaders made later follow a change."""
         return self._batch_size
@@ -139,7 +150,7 @@ class ImageDataModule(LightningDataModule):
     def preprocessing(self) -> dict[str, Any]:
         """How an image becomes what the network sees."""
         facts: dict[str, Any] = {"image_size": self.image_size, "in_channels": self.in_channels, "border": self.border}
-        facts |= {"mean": list(self.spec.mean), "std": list(self.spec.std)}
+        facts |= {"mean": list(self.spec.mean), "std": list(self.spec.std), **self.sizing.unusual()}
         return facts if self.permute_pixels is None else {**facts, "permute_pixels": self.permute_pixels}
 
     def arguments(self) -> dict[str, Any]:
@@ -150,14 +161,31 @@ class ImageDataModule(LightningDataModule):
     def _choices(self) -> dict[str, Any]:
         """What a run must keep to be resumed exactly."""
         names = ("batch_size", "augment", "normalize", "sampler", "drop_last", "permute_pixels")
-        return {**{name: getattr(self, name) for name in names}, **asdict(self.selection)}
+        sizing = {"crop": None, "interpolation": None, **self.sizing.unusual()}
+        return {**{name: getattr(self, name) for name in names}, **sizing, **asdict(self.selection)}
 
-    def use_preprocessing(self, preprocessing: Mapping[str, Any]) -> None:
-        """Prepare images as a trained model expects them: what `preprocessing()` said in its training."""
-        self.image_size = preprocessing["image_size"]
-        self.use_normalization(preprocessing["mean"], preprocessing["std"])
-        self._border = preprocessing["border"]
-        self.permute_pixels = preprocessing.get("permute_pixels")
+    def use_preprocessing(self, preprocessing: Mapping[str, Any], *, keep: Collection[str] = ()) -> None:
+        """Prepare images as a trained model expects them: what `preprocessing()` said in its training.
+
+        Mean and deviation of a model for colour become their averages for grey images; those for grey are repeated.
+
+        Args:
+            preprocessing: What it said.
+            keep: Options that stay as they are here: image_size, which keeps the border of another size too, crop,
+                interpolation, permute_pixels, and normalize for mean and deviation. Other names mean nothing.
+
+        Raises:
+            ValueError: The crop or the interpolation is none.
+        """
+        kept = {name: getattr(self, name) for name in keep if name in _OF_PREPROCESSING}
+        chosen = {"permute_pixels": None, **preprocessing, **kept}
+        self.image_size, self.permute_pixels = chosen["image_size"], chosen["permute_pixels"]
+        self.crop, self.interpolation = crop_and_interpolation(chosen)
+        if self.image_size == preprocessing["image_size"]:
+            self._border = preprocessing["border"]
+        if "normalize" not in keep:
+            mean, std = (for_channels(preprocessing[name], self.in_channels) for name in ("mean", "std"))
+            self.use_normalization(mean, std)
 
     def use_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Normalise with this mean and deviation per channel, such as those of pretrained weights."""
@@ -193,7 +221,10 @@ class ImageDataModule(LightningDataModule):
         if self.normalize == "imagenet" and self.in_channels != len(IMAGENET[0]):
             channels = f"{self.in_channels} channel" + "s" * (self.in_channels > 1)
             raise ValueError(f"normalize is imagenet, which is for colour: images of {self.spec.name} have {channels}")
-        self.use_normalization(*(IMAGENET if self.normalize == "imagenet" else channel_statistics(train, self._side)))
+        if self.normalize == "imagenet":
+            self.use_normalization(*IMAGENET)
+        else:
+            self.use_normalization(*channel_statistics(train, self._side, self.interpolation))
 
     @property
     def _side(self) -> int:
@@ -202,7 +233,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> StatelessLoader:
         """Shuffled, augmented training images; a last batch that is not full is left out unless `drop_last` is off."""
-        dataset = self.make_dataset("train", is_training=True)
+        dataset = self._features.get("train") or self.make_dataset("train", is_training=True)
         rank, world = place(self.trainer)
         batch_size = fitting_batch_size(self.batch_size, len(dataset), world)
         if batch_size != self.batch_size:
@@ -210,28 +241,23 @@ class ImageDataModule(LightningDataModule):
         position = None if self.trainer is None else self._position
         labels = self.splits["train"].labels if self.sampler == "balanced" else None
         sampler = TrainSampler(
-            dataset,
-            batch_size,
-            seed=self.seed,
-            rank=rank,
-            world=world,
-            position=position,
-            drop_last=self.drop_last,
-            labels=labels,
-        )
+            dataset, batch_size, seed=self.seed, rank=rank, world=world,
+            position=position, drop_last=self.drop_last, labels=labels,
+        )  # fmt: skip
         return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> StatelessLoader:
         """Validation images in order, each exactly once."""
-        return self._eval_loader("val")
+        features = self._features.get("val")
+        return self.ordered_loader("val") if features is None else self._in_order(features)
 
     def test_dataloader(self) -> StatelessLoader:
         """Test images in order, each exactly once."""
-        return self._eval_loader("test")
+        return self.ordered_loader("test")
 
     def predict_dataloader(self) -> StatelessLoader:
         """The test images."""
-        return self._eval_loader("test")
+        return self.ordered_loader("test")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise uint8 images on the device; batches of floats pass through."""
@@ -284,15 +310,41 @@ class ImageDataModule(LightningDataModule):
         if name not in self.splits:
             raise ValueError(f"{self.spec.name} has no {name} images")
         change = self.make_augment() if is_training else None
-        return ImageDataset(self.splits[name], self.image_size, self.border, change)
+        return ImageDataset(self.splits[name], self.sizing, change)
 
-    def _eval_loader(self, name: str) -> StatelessLoader:
-        dataset = self.make_dataset(name)
+    def ordered_loader(self, name: str) -> StatelessLoader:
+        """The images of a split in order, each exactly once, without augmentation; needs no trainer.
+
+        With a trainer on several devices, each has its share of them.
+        """
+        return self._in_order(self.make_dataset(name))
+
+    def use_features(self, features: Mapping[str, Tensor]) -> None:
+        """From now on, train and validate on features of the images, as a frozen network made them.
+
+        Loaders for training and validation give (features (B, D), labels (B,)) in the order in which they gave images.
+        Those for testing and prediction give images as before. Nothing is augmented.
+
+        Args:
+            features: Floats (N, D) for each of train and val, as far as these splits are used: row i belongs to the
+                i-th image of `ordered_loader`. With none, all is as it was.
+
+        Raises:
+            ValueError: There are not as many rows as images, another split is named, or the images are a stream.
+        """
+        if features and self.is_stream:
+            raise ValueError(f"{self.spec.name} is read as a stream, for which no features can be kept: use other data")
+        if other := set(features) - {"train", "val"}:
+            raise ValueError(f"features are for train and val, not for {min(other)}")
+        self._features = {name: FeatureDataset(self.make_dataset(name).split, rows) for name, rows in features.items()}
+
+    def _in_order(self, dataset: ImageDataset | FeatureDataset) -> StatelessLoader:
         rank, world = place(self.trainer)
         return self._loader(dataset, EvalSampler(dataset, max(1, self.batch_size // world), rank=rank, world=world))
 
-    def _loader(self, dataset: ImageDataset, sampler: TrainSampler | EvalSampler) -> StatelessLoader:
-        return build_loader(dataset, sampler, num_workers=self.num_workers, pin_memory=is_on_gpu(self.trainer))
+    def _loader(self, dataset: ImageDataset | FeatureDataset, sampler: TrainSampler | EvalSampler) -> StatelessLoader:
+        workers = self.num_workers if isinstance(dataset, ImageDataset) else 0  # features are there already
+        return build_loader(dataset, sampler, num_workers=workers, pin_memory=is_on_gpu(self.trainer))
 
     def _notice(self, line: str) -> None:
         if line not in self.notices:

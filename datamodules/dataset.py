@@ -1,4 +1,4 @@
-"""The dataset that all loaders read: it hands out images a batch at a time."""
+"""What loaders read: images, or features of them, a batch at a time."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from zoo.datamodules.arrays import Indices, Pixels, Split
 from zoo.datamodules.augment import Augment
-from zoo.datamodules.batch import add_border
+from zoo.datamodules.batch import Sizing
 from zoo.datamodules.sampler import Batch
 
 
@@ -19,15 +19,13 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         split: The images and labels.
-        image_size: The side of the images handed out.
-        border: Width of a black border that belongs to `image_size`.
+        sizing: How they come to the size that is handed out.
         augment: What is done to the images of a training set; None for evaluation.
     """
 
-    def __init__(self, split: Split, image_size: int, border: int = 0, augment: Augment | None = None) -> None:
+    def __init__(self, split: Split, sizing: Sizing, augment: Augment | None = None) -> None:
         self.split = split
-        self.image_size = image_size
-        self.border = border
+        self.sizing = sizing
         self.augment = augment
 
     def __len__(self) -> int:
@@ -56,4 +54,31 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[rows])
 
     def _square(self, rows: Indices) -> Pixels:
-        return add_border(self.split.square(rows, self.image_size - 2 * self.border), self.border)
+        return self.sizing.finish(self.split.square(rows, self.sizing.side, self.sizing.interpolation))
+
+
+class FeatureDataset(Dataset[tuple[Tensor, Tensor]]):
+    """What a frozen network made of a split's images, in the place of the images.
+
+    Args:
+        split: The images; their labels are handed out.
+        features: Floats, (N, D): row i belongs to image i of the split.
+
+    Raises:
+        ValueError: The features are not such, or not so many.
+    """
+
+    def __init__(self, split: Split, features: Tensor) -> None:
+        if features.ndim != 2 or not features.is_floating_point() or len(features) != len(split):
+            found = f"{tuple(features.shape)} of {str(features.dtype).removeprefix('torch.')}"
+            raise ValueError(f"features must be floats, a row for each of the {len(split):,} images, not {found}")
+        self.split = split
+        self.features = features.detach().cpu()  # batches are made here, and moved to the device like images
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: Batch) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and labels (B,) of a batch; every epoch has the same."""
+        rows = key[0] % len(self.split)  # as in `ImageDataset`
+        return self.features[torch.from_numpy(rows)], torch.from_numpy(self.split.labels[rows])

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,13 @@ class Job:
         paths: Absolute paths as bytes; an array, because a list of so many strings is copied into every worker.
         in_channels: 1 for grey, 3 for colour.
         side: Images with a shorter side above this are cut and resized to it; 0: every image stays as it is.
+        interpolation: How they are resized.
     """
 
     paths: npt.NDArray[np.bytes_]
     in_channels: int
     side: int
+    interpolation: str = field(default="bilinear", kw_only=True)
 
     def read(self, position: int) -> Pixels:
         """One image, decoded and if need be cut: uint8 (H, W, C).
@@ -59,14 +61,15 @@ class Job:
             OSError: It cannot be read.
         """
         image = self.decode(position)
-        return squares([image], self.side)[0] if self.side and min(image.shape[:2]) > self.side else image
+        is_large = self.side and min(image.shape[:2]) > self.side
+        return squares([image], self.side, self.interpolation)[0] if is_large else image
 
     def decode(self, position: int) -> Pixels:
         """One image as it is in its file."""
         return read_image(os.fsdecode(self.paths[position]), self.in_channels)
 
     def key(self) -> str:
-        """A hash of everything that the pixels depend on: files, their sizes and dates, and how they are decoded."""
+        """A hash of what the pixels depend on: files, their sizes and dates, and how they are decoded."""
         digest = hashlib.sha256(f"{_FORMAT} {self.in_channels} {self.side} {len(self.paths)}".encode())
         digest.update(np.ascontiguousarray(self.paths).data)
         facts = np.zeros((len(self.paths), 2), dtype=np.int64)
@@ -149,7 +152,8 @@ def decode(job: Job, folder: Path, *, keep_pixels: bool, progress: Progress | No
         keep_pixels: Keep the pixels, rather than only what is broken.
         progress: Called with the number of files done and of all files.
     """
-    place = folder / f"{job.key()}-{'pixels' if keep_pixels else 'checked'}"
+    resized = "" if job.interpolation == "bilinear" else f"-{job.interpolation}"
+    place = folder / f"{job.key()}{resized}-{'pixels' if keep_pixels else 'checked'}"
     with one_at_a_time(place):
         if not _is_final(place):
             _build(job, place, keep_pixels, progress)

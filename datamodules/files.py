@@ -62,9 +62,9 @@ class FileSource:
             return self.decoded.read(positions)
         return [self.job.read(position) for position in positions.tolist()]
 
-    def square(self, positions: Indices, side: int) -> Pixels:
+    def square(self, positions: Indices, side: int, interpolation: str = "bilinear") -> Pixels:
         """The images' centres, uint8 (N, side, side, C)."""
-        return squares(self.whole(positions), side)
+        return squares(self.whole(positions), side, interpolation)
 
     def fingerprint(self) -> str:
         """A hash of the files' names, sizes and dates."""
@@ -89,7 +89,7 @@ class FileDataModule(ImageDataModule):
         self.cache: bool | None = given.get("cache")
         names = tuple(self._asked_classes or self.find_classes())
         self.spec = replace(self.spec, class_names=names, in_channels=self._channels)
-        self._loaded_side: int | None = None
+        self._loaded_as: tuple[int, str] | None = None
         self._needed = "train"
         self._are_workers_asked_for = "num_workers" in given
 
@@ -116,19 +116,24 @@ class FileDataModule(ImageDataModule):
         To test or validate, no other files are looked at where the tree has the split in a folder of its own.
         """
         self._needed = {"test": "test", "predict": "test", "validate": "val"}.get(stage or "", "train")
-        if self._loaded_side != self._side or self._needed not in self.splits:
+        if self._loaded_as != self._scale or self._needed not in self.splits:
             self.splits = {}
         super().setup(stage)
 
     def make_dataset(self, name: str, *, is_training: bool = False) -> ImageDataset:
         """The images of a split, in the size that is asked for now."""
-        if self._loaded_side != self._side:
+        if self._loaded_as != self._scale:
             self.splits = {}  # the images were cut for another size
         return super().make_dataset(name, is_training=is_training)
 
     @property
     def _side(self) -> int:
-        return self.image_size
+        return self.sizing.side
+
+    @property
+    def _scale(self) -> tuple[int, str]:
+        """What decoded images are made for."""
+        return self._side, self.interpolation
 
     def load(self) -> dict[str, Split]:
         """The parts that the files are divided into; a tree without division is cut here."""
@@ -136,10 +141,10 @@ class FileDataModule(ImageDataModule):
         for reason, count in tree.skipped.items():
             self._notice(f"{count:,} files are not read: {reason}")
         # Images that augmentation cuts from the whole picture are kept whole.
-        self._loaded_side, augment = self._side, self.make_augment()
+        self._loaded_as, augment = self._scale, self.make_augment()
         side = 0 if augment is not None and augment.whole else self._side
         names = [self._needed] if self._needed != "train" and self._needed in tree.splits else list(tree.splits)
-        jobs = {name: self.make_job(tree, name, side) for name in names}
+        jobs = {name: replace(self.make_job(tree, name, side), interpolation=self.interpolation) for name in names}
         folder = cache_folder() / "images"
         keep = fits(jobs.values(), folder) if self.cache is None else self.cache
         found = {name: decode(job, folder, keep_pixels=keep, progress=self.progress) for name, job in jobs.items()}

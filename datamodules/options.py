@@ -5,6 +5,7 @@ from typing import Any, Literal, TypedDict, cast
 
 Normalize = Literal["spec", "auto", "imagenet"]
 Sampling = Literal["shuffle", "balanced"]
+Interpolation = Literal["bilinear", "bicubic"]
 Policy = str | list[Any]
 
 
@@ -16,6 +17,9 @@ class DataOptions(TypedDict, total=False):
         num_workers: Loader processes. If not given: none on one or two processors, else up to four; for image files
             that are not kept decoded as many as there are processors, up to eight.
         image_size: Side of the images in pixels. The dataset's own size if not given.
+        crop: Part of an image's shorter side that is kept, above 0 and up to 1: that side is resized to image_size /
+            crop pixels, and the centre is cut out. 1 if not given. Policies that cut images themselves ignore it.
+        interpolation: How images are resized: bilinear or bicubic, both without aliasing. bilinear if not given.
         augment: Changes to training images: a policy by name, the path of a YAML file with albumentations transforms,
             or such a list. The dataset's own policy if not given. Digits are never mirrored by a named policy.
         val_size: Part of the training set that is held out for validation. 0.1 if not given.
@@ -35,6 +39,8 @@ class DataOptions(TypedDict, total=False):
     batch_size: int | None
     num_workers: int | None
     image_size: int | None
+    crop: float | None
+    interpolation: Interpolation | None
     augment: Policy | None
     val_size: float | None
     seed: int | None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.datamodules.arrays import Pixels
 from zoo.datamodules.augment import Augment
-from zoo.datamodules.batch import add_border, squares
+from zoo.datamodules.batch import Sizing, squares
 from zoo.datamodules.shard_read import Item
 
 Batch = tuple[Tensor, Tensor, list[str]]
@@ -24,16 +24,14 @@ class BatchMaker:
         in_channels: 1 for grey, 3 for colour.
         classes: The names of the classes in the shards.
         places: The label that the number of each class in use becomes.
-        image_size: The side of the images.
-        border: Width of a black border that belongs to it.
+        sizing: How images come to their size.
         augment: What is done to training images.
     """
 
     in_channels: int
     classes: tuple[str, ...]
     places: Mapping[int, int]
-    image_size: int
-    border: int = 0
+    sizing: Sizing
     augment: Augment | None = None
 
     def batch(self, items: Sequence[Item], epoch: int = 0, size: int = 0) -> Batch:
@@ -53,7 +51,8 @@ class BatchMaker:
             except ValueError as error:
                 faults.append(str(error))
         if not good:
-            empty = np.zeros((0, self.image_size, self.image_size, self.in_channels), np.uint8)
+            side = self.sizing.image_size
+            empty = np.zeros((0, side, side, self.in_channels), np.uint8)
             return torch.from_numpy(empty), torch.zeros(0, dtype=torch.int64), faults
         good = [good[place % len(good)] for place in range(size or len(good))]
         images = self._finish([image for image, _, _ in good], [(number, epoch) for _, _, number in good])
@@ -62,5 +61,5 @@ class BatchMaker:
     def _finish(self, images: list[Pixels], keys: list[tuple[int, int]]) -> Pixels:
         if self.augment is not None and self.augment.whole:
             return self.augment(images, keys)
-        finished = add_border(squares(images, self.image_size - 2 * self.border), self.border)
+        finished = self.sizing.finish(squares(images, self.sizing.side, self.sizing.interpolation))
         return finished if self.augment is None else self.augment(finished, keys)

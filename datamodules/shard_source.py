@@ -55,9 +55,9 @@ class ShardSource:
             return images  # how many there are is not known before
         return [images[place % len(images)] for place in range(len(positions))]
 
-    def square(self, positions: Indices, side: int) -> Pixels:
+    def square(self, positions: Indices, side: int, interpolation: str = "bilinear") -> Pixels:
         """The images' centres, uint8 (N, side, side, C)."""
-        return squares(self.whole(positions), side)
+        return squares(self.whole(positions), side, interpolation)
 
     def fingerprint(self) -> str:
         """The mark."""

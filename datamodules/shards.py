@@ -62,6 +62,7 @@ class WebDataset(ImageDataModule):
     """
 
     dataset = "webdataset"
+    is_stream = True
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class WebDataset(ImageDataModule):
 
     @property
     def _side(self) -> int:
-        return self.image_size
+        return self.sizing.side
 
     def train_dataloader(self) -> StreamLoader:
         """Shuffled, augmented training images in full batches."""
@@ -199,7 +200,8 @@ class WebDataset(ImageDataModule):
             self._notice(f"num_workers {self.num_workers} is more than the shards for training: {most} are used")
         return min(most, self.num_workers)
 
-    def _eval_loader(self, name: str) -> StreamLoader:
+    def ordered_loader(self, name: str) -> StreamLoader:
+        """The images of a split, each exactly once, in the order of the shards."""
         self.setup()
         if name not in self.splits:
             raise ValueError(f"{self.spec.name} has no {name} images")
@@ -216,7 +218,7 @@ class WebDataset(ImageDataModule):
         augment = self.make_augment() if is_training else None
         names, chosen = self.spec.class_names, self.selection.classes(self.spec.class_names)
         places = {number: place for place, number in enumerate(chosen)}
-        return BatchMaker(self.in_channels, names, places, self.image_size, self.border, augment)
+        return BatchMaker(self.in_channels, names, places, self.sizing, augment)
 
     def _facts(self) -> dict[str, Any]:
         return {**super()._facts(), "num_workers": self.num_workers}

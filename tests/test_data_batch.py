@@ -1,11 +1,22 @@
 """Resizing and normalising of batches."""
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
-from zoo.datamodules.batch import normalize_batch, permute_pixels, prepare_batch, resize_batch
+from zoo.datamodules.batch import (
+    Sizing,
+    for_channels,
+    normalize_batch,
+    permute_pixels,
+    prepare_batch,
+    resize_batch,
+    squares,
+)
 
 
 def noise(height: int, width: int, channels: int = 1, count: int = 3) -> torch.Tensor:
@@ -19,17 +30,77 @@ def test_no_change_is_no_copy() -> None:
 
 
 def test_padding_centres_on_black() -> None:
-    images = noise(28, 28)
-    result = resize_batch(images, 32, 2)
-    assert torch.equal(result[:, 2:30, 2:30], images)
+    images = noise(28, 28).numpy()
+    result = Sizing(32, 2).finish(images)
+    assert np.array_equal(result[:, 2:30, 2:30], images)
     assert int(result.sum()) == int(images.sum())
 
 
-def test_a_large_image_gets_the_border_too() -> None:
+def sized(images: torch.Tensor, sizing: Sizing) -> npt.NDArray[np.uint8]:
+    """What evaluation sees of images (N, H, W, C)."""
+    return sizing.finish(squares([*images.numpy()], sizing.side, sizing.interpolation))
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.5])
+def test_a_large_image_gets_the_border_too(crop: float) -> None:
     images = noise(64, 90)
-    result = resize_batch(images, 32, 2)
-    assert torch.equal(result[:, 2:30, 2:30], resize_batch(images, 28))
+    result = sized(images, Sizing(32, 2, crop))
+    assert np.array_equal(result[:, 2:30, 2:30], sized(images, Sizing(28, crop=crop)))
     assert int(result.sum()) == int(result[:, 2:30, 2:30].sum())
+
+
+def test_a_crop_is_the_centre_of_a_larger_square() -> None:
+    images = noise(32, 32, 3)
+    assert Sizing(28, crop=0.875).side == 32
+    assert np.array_equal(sized(images, Sizing(28, crop=0.875)), images[:, 2:30, 2:30])
+    assert Sizing(32, 2, crop=0.875).side == 32, "the border is not part of what is resized"
+    images = noise(33, 33)
+    assert np.array_equal(sized(images, Sizing(28, crop=28 / 33)), images[:, 2:30, 2:30])
+
+
+def photograph(height: int, width: int) -> torch.Tensor:
+    """A smooth colour picture (1, H, W, 3) with every grey level: waves of some tens of pixels."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    waves = [torch.sin(x / (20 + 9 * k) + k) * torch.cos(y / (31 - 7 * k)) for k in range(3)]
+    return (127.5 + 127.5 * torch.stack(waves, dim=-1)).round().to(torch.uint8)[None]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (450, 300), (90, 140), (256, 256), (99, 99)])
+@pytest.mark.parametrize(("image_size", "crop"), [(224, 0.875), (96, 1.0), (64, 0.95)])
+def test_sizing_agrees_with_torchvision(
+    height: int, width: int, interpolation: str, image_size: int, crop: float
+) -> None:
+    # Of these shapes the resized picture has as many pixels here, where they are rounded, as there, where they are cut.
+    image = photograph(height, width)
+    result = torch.from_numpy(sized(image, Sizing(image_size, crop=crop, interpolation=interpolation))).int()
+    mode = v2.InterpolationMode(interpolation)
+    resized = v2.Resize(round(image_size / crop), interpolation=mode, antialias=True)(image.permute(0, 3, 1, 2))
+    expected = v2.CenterCrop(image_size)(resized).permute(0, 2, 3, 1).int()
+    if height != width:
+        # What is cut off the longer side is rounded in two steps here: our window may lie a pixel beside theirs.
+        wider = v2.CenterCrop([image_size + 2 * (height > width), image_size + 2 * (width > height)])(resized)
+        longer = 1 if height > width else 2
+        windows = [wider.permute(0, 2, 3, 1).narrow(longer, start, image_size).int() for start in range(3)]
+        expected = min(windows, key=lambda window: int((result - window).abs().sum()))
+    assert (result - expected).abs().max() <= 1
+    assert result.float().std() > 40
+
+
+def test_bicubic_is_another_picture_and_stays_within_the_grey_levels() -> None:
+    edge = torch.zeros(1, 20, 20, 1, dtype=torch.uint8)
+    edge[:, :, 10:] = 255
+    linear, cubic = (sized(edge, Sizing(40, interpolation=name)) for name in ("bilinear", "bicubic"))
+    exact = F.interpolate(edge.permute(0, 3, 1, 2).double(), size=40, mode="bicubic", antialias=True)
+    assert exact.max() > 270, "it overshoots"
+    assert abs(cubic[..., 0] - exact[:, 0].clamp(0, 255).numpy()).max() <= 1
+    assert not np.array_equal(linear, cubic)
+
+
+def test_mean_and_deviation_for_other_channels() -> None:
+    assert for_channels([0.1, 0.2, 0.6], 1) == pytest.approx((0.3,))
+    assert for_channels([0.1], 3) == (0.1, 0.1, 0.1)
+    assert for_channels([0.1, 0.2, 0.6], 3) == (0.1, 0.2, 0.6)
 
 
 @pytest.mark.parametrize("size", [32, 40, 16])

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
 from zoo.datamodules import Digits
+from zoo.datamodules.batch import Sizing, squares
 from zoo.datamodules.images import ImageFiles, collect_images, read_image
+from zoo.datamodules.views import VIEWS, views
 
 RAMP = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
 COLOR = np.stack([RAMP, RAMP.T, RAMP[::-1]], axis=-1)
@@ -192,3 +195,55 @@ def test_damaged_file_is_one_line_in_a_loader(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"bad\.png: ") as error:
         list(ImageFiles([good, bad], facts).predict_dataloader())
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_files_are_cut_as_evaluation_cuts_them(tmp_path: Path, interpolation: str) -> None:
+    path = save(Image.fromarray(np.tile(NOISE, (2, 3, 1))), tmp_path / "photo.png")
+    facts = {"image_size": 14, "in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "border": 2}
+    files = ImageFiles([path], {**facts, "crop": 0.5, "interpolation": interpolation})
+    (images, _), *_ = files.predict_dataloader()
+    larger = squares([read_image(path, 3)], 20, interpolation)
+    assert np.array_equal(images[:, 2:12, 2:12], larger[:, 5:15, 5:15])
+    assert int(images.sum()) == int(images[:, 2:12, 2:12].sum()), "a black border"
+    with pytest.raises(ValueError, match=r"^crop must be above 0 and at most 1, for example 0\.875, not 0$"):
+        ImageFiles([path], {**facts, "crop": 0})
+
+
+@pytest.mark.parametrize("side", [16, 19, 20])
+def test_views_are_those_of_torchvision(side: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (2, side, side + 3, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    five = functional.five_crop(pixels, 14)
+    mirrored = tuple(functional.horizontal_flip(part) for part in five)
+    expected = {"none": five[4:], "flip": (five[4], mirrored[4]), "crops": five + mirrored}
+    assert list(expected) == list(VIEWS)
+    for kind, parts in expected.items():
+        found = views(images, 14, kind)
+        assert np.array_equal(found, torch.stack([*parts], dim=1).permute(0, 1, 3, 4, 2))
+        assert not np.shares_memory(found, images)
+
+
+def test_views_that_cannot_be_had() -> None:
+    with pytest.raises(ValueError, match=r"^unknown views 'flipp': did you mean 'flip'\?"):
+        views(NOISE[None], 16, "flipp")
+    with pytest.raises(ValueError, match=r"^images of 16 x 16 pixels are smaller than views of 17: enlarge them$"):
+        views(NOISE[None], 17, "none")
+    facts = {"image_size": 8, "in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "border": 0}
+    with pytest.raises(ValueError, match=r"^unknown views 'ten'"):
+        ImageFiles([], facts, views="ten")
+
+
+@pytest.mark.parametrize(("kind", "number"), [("none", 1), ("flip", 2), ("crops", 10)])
+def test_a_batch_holds_the_views_of_a_file_one_after_the_other(tmp_path: Path, kind: str, number: int) -> None:
+    paths = [save(Image.fromarray(np.roll(NOISE, k, axis=1)), tmp_path / f"{k}.png") for k in range(3)]
+    facts = {"image_size": 32, "in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3, "border": 2, "crop": 0.7}
+    batches = list(ImageFiles(paths, facts, batch_size=2, views=kind).predict_dataloader())
+    assert [indices.tolist() for _, indices in batches] == [[0] * number + [1] * number, [2] * number]
+    # The crop of the model is that of one view; ten views have their own: 28 of 32 pixels, and the border around each.
+    sizing = Sizing(32, 2, 0.875 if kind == "crops" else 0.7)
+    images = torch.cat([images for images, _ in batches]).view(3, number, 32, 32, 3).numpy()
+    for path, found in zip(paths, images, strict=True):
+        expected = views(squares([read_image(path, 3)], sizing.side), 28, kind)[0]
+        assert np.array_equal(found[:, 2:30, 2:30], expected)
+        assert int(found.sum()) == int(expected.sum())

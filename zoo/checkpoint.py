@@ -9,31 +9,47 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from zoo.classifier import ImageClassifier
+from zoo.pretrained import HUB, hub_path
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, create_model, nearest
+from zoo.weight_files import atomic_file, read_weights
+from zoo.weights import is_listed
 
 
-def load(path: str | os.PathLike[str]) -> ImageClassifier:
-    """The model of a checkpoint that this package wrote, in evaluation mode on the CPU.
+def load(where: str | os.PathLike[str]) -> ImageClassifier:
+    """A trained model, in evaluation mode on the CPU.
 
-    Only tensors and plain values are read: loading a checkpoint never runs code.
+    Only tensors and plain values are read: loading a model never runs code.
 
     Args:
-        path: A local file.
+        where: A checkpoint or an exported safetensors file of this package; MODEL.WEIGHTS, such as lenet5.mnist, for
+            weights that `zoo info` lists; or hf-hub:user/name for a model that somebody published.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not such a checkpoint, or is damaged.
+        ConnectionError: If it is on the network, which cannot be reached.
 
     Example:
         >>> model = load("runs/lenet5-mnist/2026-01-31_12-00-00/checkpoints/best.ckpt")  # doctest: +SKIP
         >>> model.class_names[:3]  # doctest: +SKIP
         ['0', '1', '2']
     """
+    name = str(where)
+    if is_listed(name) and not Path(name).exists():
+        model, _, weights = name.partition(".")
+        return create_model(model, pretrained=weights).eval()
+    if name.startswith(HUB):
+        return _load_file(hub_path(name), name)
+    return _load_file(where, name)
+
+
+def _load_file(path: str | os.PathLike[str], name: str) -> ImageClassifier:
     checkpoint = read_checkpoint(path)
     facts = checkpoint["zoo"]
     model = create_model(facts["name"], recipe=Recipe(**facts["recipe"]), **facts["args"])
-    load_weights(model, checkpoint, path)
+    load_weights(model, checkpoint, name)
+    model.pretrained = facts.get("pretrained", "")
     model.data = facts["data"]
     model.preprocessing = facts["data"].get("preprocessing", {})
     model.class_names = facts["data"].get("class_names", [])
@@ -72,6 +88,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, must_be_registered: bool = 
         raise ValueError(f"'{path}' is an address: checkpoints are read from local files only")
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at '{path}'")
+    if Path(path).suffix == ".safetensors":
+        read = read_weights(path)
+        checkpoint: Any = {"zoo": read.description, "state_dict": read.tensors}
+        return _checked(checkpoint, path, must_be_registered=must_be_registered)
     try:
         with Path(path).open("rb") as file, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # a foreign file: it is refused just below
@@ -80,6 +100,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, must_be_registered: bool = 
         raise
     except Exception as error:  # reading a damaged file raises whatever the damage leads to
         raise ValueError(f"'{path}' is not a checkpoint, is truncated, or holds more than tensors") from error
+    return _checked(checkpoint, path, must_be_registered=must_be_registered)
+
+
+def _checked(checkpoint: Any, path: str | os.PathLike[str], *, must_be_registered: bool) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get("zoo")) or "state_dict" not in checkpoint:
         raise ValueError(f"'{path}' is not a checkpoint of this package: it does not say which model it holds")
     name = checkpoint["zoo"]["name"]
@@ -103,20 +127,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: If the disk is full or the folder cannot be written to.
         """
-        target = Path(path).absolute()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself must survive a power cut
-        finally:
-            os.close(folder)
+        with atomic_file(path) as file:
+            torch.save(checkpoint, file)

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from zoo._version import __version__
+from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
 from zoo.layers import Init, initialize
 from zoo.losses import balanced_weights, compute_loss
 from zoo.metrics import Average
@@ -42,6 +43,10 @@ class ImageClassifier(L.LightningModule):
 
     Attributes:
         recipe: How the model is trained; replace it before `Trainer.fit`.
+        finetune: Which part of it is trained, and when; replace it before `Trainer.fit`.
+        pretrained: Which weights it started from, as `create_model` was told; empty if from random ones.
+        loaded: Names of the tensors that came with those weights.
+        feature_shape: Where batches hold features of frozen layers in place of images: the shape of one image's.
         data: Name and arguments of the data module that the model was trained on; empty until then.
         preprocessing: What turned images into tensors in training; empty until a data module has said so.
         class_names: Names of the classes; empty until a data module has said so.
@@ -59,11 +64,17 @@ class ImageClassifier(L.LightningModule):
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         info = MODELS.get(type(self).__name__)
         self.recipe = info.recipe() if info else Recipe()
+        self.finetune = Finetune()
+        self.pretrained = ""
+        self.loaded: tuple[str, ...] = ()
+        self.feature_shape: tuple[int, ...] | None = None
         self.data: dict[str, Any] = {}
         self.preprocessing: dict[str, Any] = {}
         self.class_names: list[str] = []
         self._seed = 0
         self._class_weights: Tensor | None = None
+        self._trained_stages: int | None = None  # counted from the output; None is all
+        self._start: dict[str, Tensor] = {}  # of the weights that `finetune.l2sp` pulls back
         self._seen: list[tuple[Tensor, Tensor, int]] = []  # loss, correct images and images of each training step
         # Attributes: Lightning finds, moves and syncs metrics by attribute.
         self.train_loss, self.train_acc = Average(), Average()
@@ -150,6 +161,9 @@ class ImageClassifier(L.LightningModule):
             self.data = describe()
             self.preprocessing, self.class_names = self.data["preprocessing"], self.data["class_names"]
         if stage == "fit":
+            self.check_finetune()
+            self.remember_start()
+            self.freeze_the_rest()
             is_weighted = self.recipe.class_weights == "balanced"
             counts = getattr(data, "class_counts", None) if is_weighted else None
             self._class_weights = balanced_weights(counts, self.num_classes) if is_weighted else None
@@ -157,6 +171,67 @@ class ImageClassifier(L.LightningModule):
     def on_fit_start(self) -> None:
         """Take the run's seed: all randomness of a step is a function of (seed, epoch, step, rank)."""
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        self._start = {name: value.to(self.device) for name, value in self._start.items()}
+
+    def on_train_start(self) -> None:
+        """Freeze what is frozen in this epoch, which a resumed run may start in the middle of."""
+        self._freeze()
+
+    def on_fit_end(self) -> None:
+        """Nothing stays frozen after the run."""
+        if self.finetune.freezes:
+            self._trained_stages = None
+            self.requires_grad_(True)
+
+    def tuned_stages(self) -> list[nn.Module]:
+        """The stages that have something to train."""
+        return [stage for stage in self.stages() if next(stage.parameters(), None) is not None]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of training; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if mode and self._trained_stages is not None:
+            freeze_modes(self, self.tuned_stages(), self._trained_stages, freeze_bn=self.finetune.freeze_bn)
+        return self
+
+    def _freeze(self) -> None:
+        """Freeze what is frozen in the current epoch: nothing but the epoch decides, so that resuming is exact."""
+        if not self.finetune.freezes:
+            return
+        stages, epochs = self.tuned_stages(), self.trainer.max_epochs
+        self._trained_stages = self.finetune.trained_stages(len(stages), self.current_epoch, epochs)
+        freeze(self, stages, self._trained_stages)
+        self.train()
+
+    def freeze_the_rest(self) -> None:
+        """Freeze what is never trained, before a strategy wraps the network and an optimiser is made of the others."""
+        if self.finetune.freezes:
+            stages = self.tuned_stages()
+            freeze(self, stages, self.finetune.most_trained(len(stages)))
+
+    def check_finetune(self) -> None:
+        """Raise ValueError if this network, or this run, cannot be fine-tuned as `finetune` says."""
+        method, name = self.finetune.method, type(self).__name__
+        has_weights = next(self.output.parameters(), None) is not None
+        if (method in ("linear", "lpft") or self.finetune.head_lr) and not has_weights:
+            what = f"method is {method}" if method in ("linear", "lpft") else f"head_lr is {self.finetune.head_lr}"
+            raise ValueError(f"finetune.{what}, but the last layer of this {name} has no weights: use full")
+        if method != "none" and not self.loaded:
+            raise ValueError(f"finetune.method is {method}, but the {name} has random weights: give it pretrained ones")
+        endless = (self._trainer.max_epochs or -1) < 0 if self._trainer else False
+        if (
+            endless
+            and method in ("gradual", "lpft")
+            and not (self.finetune.unfreeze_every or self.finetune.probe_epochs)
+        ):
+            field = "unfreeze_every" if method == "gradual" else "probe_epochs"
+            raise ValueError(f"finetune.method is {method}, and the run has no number of epochs: set finetune.{field}")
+
+    def remember_start(self) -> None:
+        """Keep the weights as they are now, before training, if `finetune.l2sp` is to pull them back; only once."""
+        if self.finetune.l2sp and not self._start:
+            parameters = dict(self.named_parameters())
+            self._start = {name: parameters[name].detach().clone() for name in self.loaded if name in parameters}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and mixing, so that a resumed run draws what the uninterrupted one would have drawn."""
@@ -172,13 +247,24 @@ class ImageClassifier(L.LightningModule):
         if self.recipe.mixup or self.recipe.cutmix:
             images, targets = self._mix(images, labels)
         images, targets = self._cast((images, targets))
-        logits = self(images)
+        logits = self._logits(images)
         weights = None if self._class_weights is None else self._class_weights.to(logits)
         loss = compute_loss(self.recipe.loss, logits, targets, self.recipe.label_smoothing, weights)
+        self._seen.append((loss.detach(), (logits.detach().argmax(dim=1) == labels).sum(), len(labels)))
+        if self._start:
+            loss = loss + self.finetune.l2sp * start_penalty(self, self._start)
         if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
             self._check_finite(loss)
-        self._seen.append((loss.detach(), (logits.detach().argmax(dim=1) == labels).sum(), len(labels)))
         return loss
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Logits of images `(N, C, H, W)`, or of features `(N, D)` that frozen layers gave before the run."""
+        if self.feature_shape is not None and images.ndim == 2:
+            from zoo.features import logits_from_features
+
+            return logits_from_features(self, images, self.feature_shape)
+        logits: Tensor = self(images)
+        return logits
 
     def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         from torchvision.transforms import v2  # half a second to import; few runs mix
@@ -195,8 +281,9 @@ class ImageClassifier(L.LightningModule):
             raise DivergedError(f"the training loss is {loss.item()} at {where}: try a lower --recipe.lr")
 
     def on_train_epoch_start(self) -> None:
-        """Forget the steps of the last epoch."""
+        """Forget the steps of the last epoch; freeze what is frozen in this one."""
         self._seen.clear()
+        self._freeze()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's averages; stop before Lightning saves, which comes next, weights that are no numbers."""
@@ -232,7 +319,7 @@ class ImageClassifier(L.LightningModule):
 
     def _evaluate(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = self._cast(batch)
-        logits = self(images)
+        logits = self._logits(images)
         self._count(stage, compute_loss(self.recipe.loss, logits, labels), logits, labels)
 
     def _cast(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -253,7 +340,7 @@ class ImageClassifier(L.LightningModule):
         """The recipe's optimiser and schedule."""
         # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it.
         fused = True if self.device.type == "cpu" and "mixed" not in str(self.trainer.precision) else None
-        optimizer = make_optimizer(self, self.stages(), self.recipe, fused=fused)
+        optimizer = make_optimizer(self, self.stages(), self.recipe, head_lr=self.finetune.head_lr, fused=fused)
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
         total_steps = self.trainer.estimated_stepping_batches
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
@@ -290,6 +377,8 @@ class ImageClassifier(L.LightningModule):
             "version": __version__,
             "args": _plain(self.hparams),
             "recipe": self.recipe.as_dict(),
+            "pretrained": self.pretrained,
+            "finetune": self.finetune.as_dict(),
             "data": {**self.data, "preprocessing": self.preprocessing, "class_names": self.class_names},
         }
 

@@ -11,10 +11,10 @@ from zoo.recipe import Recipe
 
 
 def make_optimizer(
-    model: nn.Module, stages: list[nn.Module], recipe: Recipe, *, fused: bool | None = None
+    model: nn.Module, stages: list[nn.Module], recipe: Recipe, *, head_lr: float = 0.0, fused: bool | None = None
 ) -> torch.optim.Optimizer:
     """The recipe's optimiser over `model`'s trainable parameters; `fused` as torch's optimisers take it."""
-    groups = list(parameter_groups(model, stages, recipe))
+    groups = list(parameter_groups(model, stages, recipe, head_lr))
     if recipe.optimizer in ("sgd", "nesterov"):
         nesterov = recipe.optimizer == "nesterov"
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
@@ -22,10 +22,13 @@ def make_optimizer(
     return kind(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
 
 
-def parameter_groups(model: nn.Module, stages: list[nn.Module], recipe: Recipe) -> Iterator[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, stages: list[nn.Module], recipe: Recipe, head_lr: float = 0.0
+) -> Iterator[dict[str, Any]]:
     """Groups by rate (each stage has its own under `layer_decay`) and by whether weights decay, no more than differ.
 
-    Biases and norm parameters are the tensors with one dimension; they are not decayed unless `decay_all`.
+    Biases and norm parameters are the tensors with one dimension; they are not decayed unless `decay_all`. The last
+    stage, the output layer, has the rate `head_lr` unless that is 0.
     """
     seen: set[int] = set()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -34,6 +37,7 @@ def parameter_groups(model: nn.Module, stages: list[nn.Module], recipe: Recipe) 
         owned = [p for p in stage.parameters() if p.requires_grad and id(p) not in seen]
         seen.update(id(p) for p in owned)
         lr = recipe.lr * recipe.layer_decay ** (len(stages) - 1 - depth)
+        lr = head_lr if head_lr and depth == len(stages) - 1 and stage is not model else lr
         for parameter in owned:
             decay = recipe.weight_decay if recipe.decay_all or parameter.ndim > 1 else 0.0
             groups.setdefault((lr, decay), []).append(parameter)

@@ -227,11 +227,16 @@ def _with_defaults(function: Any, defaults: Mapping[str, Any]) -> FunctionType:
     return same
 
 
-def create_model(name: str, *, recipe: str | Recipe = "default", **arguments: Any) -> "ImageClassifier":
+def create_model(
+    name: str, *, pretrained: str | bool | None = None, recipe: "str | Recipe" = "default", **arguments: Any
+) -> "ImageClassifier":
     """Build a model by name.
 
     Args:
-        name: A name from `list_models()`.
+        name: A name from `list_models()`, or hf-hub:user/name for a model that somebody published.
+        pretrained: Start from trained weights: True for the model's first ones, a name that `zoo info` lists, for
+            `timm` True or a tag of its weights, a local file, or hf-hub:user/name. What the weights need (image size,
+            classes, channels) is then the default of the arguments; with other classes the last layer is new.
         recipe: Name of one of the model's recipes, or a `Recipe` of your own.
         arguments: The constructor's arguments: `num_classes`, `in_channels`, `image_size`, `norm`, `dropout`,
             `activation`, `init` and what the family adds.
@@ -240,15 +245,27 @@ def create_model(name: str, *, recipe: str | Recipe = "default", **arguments: An
         An `ImageClassifier`: a LightningModule, and an ordinary `nn.Module` from images to logits.
 
     Raises:
-        ValueError: If the name, an argument's value or the recipe is unknown.
+        ValueError: If the name, an argument's value or the recipe is unknown, or the weights do not fit.
         TypeError: If the model takes no argument of that name.
+        FileNotFoundError: If the weights are a file that is not there.
+        ConnectionError: If the weights are on the network, which cannot be reached.
 
     Example:
         >>> model = create_model("vgg16", num_classes=37, norm="batch")
         >>> type(model).__name__
         'vgg16'
     """
+    if name.startswith("hf-hub:"):
+        from zoo.checkpoint import load
+
+        pretrained, name = name, type(load(name)).__name__
     info = model_info(name)
-    model = model_class(name)(**arguments)
-    model.recipe = info.recipe(recipe) if isinstance(recipe, str) else recipe
+    chosen = info.recipe(recipe) if isinstance(recipe, str) else recipe
+    if pretrained:
+        from zoo.pretrained import create_pretrained
+
+        model = create_pretrained(name, pretrained, arguments)
+    else:
+        model = model_class(name)(**arguments)
+    model.recipe = chosen
     return model

@@ -68,10 +68,12 @@ class TimmModel(ImageClassifier):
         check_backbone(backbone)
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout is {dropout}: it must be from 0 to 1")
-        self.any_size = not _configuration(backbone).fixed_input_size  # type: ignore[misc]  # here it is the network's
+        self.any_size = not configuration(backbone).fixed_input_size  # type: ignore[misc]  # here it is the network's
         if not _takes(backbone, in_channels, image_size):
             raise ValueError(_size_message(backbone, in_channels, image_size))
-        self.backbone: Any = _create(backbone, in_channels, image_size, num_classes=num_classes, drop_rate=dropout)
+        self.backbone: Any = create_network(
+            backbone, in_channels, image_size, num_classes=num_classes, drop_rate=dropout
+        )
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -91,17 +93,26 @@ class TimmModel(ImageClassifier):
         return logits
 
     def replace_output(self, num_classes: int) -> None:
-        """Let timm replace its last layer."""
+        """Let timm replace its last layer; timm makes it on the CPU and in float32."""
+        like = next(self.parameters())
         self.backbone.reset_classifier(num_classes)
+        self.output.to(like)
 
     def stages(self) -> list[nn.Module]:
-        """The parts of timm's network in its order, lists of blocks taken apart once; the last layer at the end."""
+        """The parts of timm's network in its order, lists of blocks taken apart once; the last layer at the end.
+
+        Parameters of the network itself, such as the class token and the position embedding of a vision transformer,
+        belong to its first part.
+        """
         output = self.output
         parts: list[nn.Module] = []
         heads = [*output] if isinstance(output, nn.ModuleList) else [output]
         for part in _parts(self.backbone, heads):
             parts += part.children() if isinstance(part, nn.Sequential | nn.ModuleList) else [part]
-        return [*(part for part in parts if next(part.parameters(), None) is not None), output]
+        parts = [part for part in parts if next(part.parameters(), None) is not None]
+        if own := [*self.backbone.parameters(recurse=False)]:
+            parts[0] = nn.ModuleList([parts[0], nn.ParameterList(own)])
+        return [*parts, output]
 
 
 def _parts(network: nn.Module, heads: list[nn.Module]) -> Iterator[nn.Module]:
@@ -122,7 +133,7 @@ def timm_info(backbone: str) -> ModelInfo:
         ValueError: If timm has no such network.
     """
     check_backbone(backbone)
-    own, info = _configuration(backbone), model_info("timm")
+    own, info = configuration(backbone), model_info("timm")
     architecture = backbone.partition(".")[0]
     weights = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
     channels, _, size = own.input_size
@@ -149,16 +160,16 @@ def check_backbone(backbone: str) -> None:
         raise ValueError(f"timm's {architecture} has no weights '{tag}'.{nearest(tag, tags)}")
 
 
-def _configuration(backbone: str) -> PretrainedCfg:
+def configuration(backbone: str) -> PretrainedCfg:
     """What timm knows about the network, or about the weights that a tag names."""
     configuration = timm.get_pretrained_cfg(backbone)
     assert configuration is not None
     return configuration
 
 
-def _create(backbone: str, in_channels: int, image_size: int, **arguments: Any) -> nn.Module:
+def create_network(backbone: str, in_channels: int, image_size: int, **arguments: Any) -> nn.Module:
     """The network with random weights; those that are made for one image size are made for this one."""
-    if _configuration(backbone).fixed_input_size:
+    if configuration(backbone).fixed_input_size:
         arguments["img_size"] = image_size
     network: nn.Module = timm.create_model(backbone, in_chans=in_channels, **arguments)
     return network
@@ -172,7 +183,7 @@ def _takes(backbone: str, in_channels: int, image_size: int) -> bool:
     """
     with torch.device("meta"), torch.no_grad():
         try:
-            network = _create(backbone, in_channels, image_size, num_classes=2)
+            network = create_network(backbone, in_channels, image_size, num_classes=2)
             logits = network.eval()(torch.zeros(1, in_channels, image_size, image_size))
             classifies = tuple(logits.shape) == (1, 2) and hasattr(network, "get_classifier")
         except (TypeError, AttributeError):  # no argument num_classes, or no tensor that comes out
@@ -186,7 +197,7 @@ def _takes(backbone: str, in_channels: int, image_size: int) -> bool:
 
 def _size_message(backbone: str, in_channels: int, image_size: int) -> str:
     """Why an image size is refused, with the next larger one that works."""
-    own = _configuration(backbone).input_size[-1]
+    own = configuration(backbone).input_size[-1]
     larger = next(
         (size for size in range(32, own, 32) if size > image_size and _takes(backbone, in_channels, size)), own
     )

@@ -1,0 +1,288 @@
+"""Trained weights: what the registry says of them is true, and what is loaded is what was stored."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+import zoo
+from tests.conftest import Zoo
+from zoo import pretrained, weights
+from zoo.pretrained import apply_pretrained, find_pretrained
+from zoo.registry import create_model
+from zoo.timm_weights import timm_weights
+from zoo.weight_files import read_weights, verify, write_weights
+from zoo.weights import FOLDER, Weights, all_weights, embedded, find_weights, weights_of
+
+EMBEDDED = sorted(embedded())
+TORCHVISION = [known for known in all_weights() if known.entry]
+
+
+def test_the_embedded_weights_are_small_and_complete() -> None:
+    assert {"lenet5.mnist", "lenet5_1998.mnist", "mlp.mnist", "resnet20.mnist"} <= set(EMBEDDED)
+    files = {known.file for known in embedded().values()}
+    assert files == {path.name for path in FOLDER.glob("*.safetensors")}
+    assert sum(known.size for known in embedded().values()) < 4_000_000
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_weights_are_those_of_their_facts(name: str) -> None:
+    known = embedded()[name]
+    verify(FOLDER / known.file, known.sha256, known.size)
+    description = read_weights(FOLDER / known.file).description
+    assert description is not None
+    assert description["data"] == {
+        "preprocessing": dict(known.preprocessing),
+        "class_names": list(known.class_names),
+    }  # and not the folder in which the images lay
+    model = zoo.load(name)
+    assert type(model).__name__ == known.model
+    assert model.class_names == list("0123456789")
+    assert model.preprocessing == known.preprocessing
+    assert not model.training
+    assert len(model.loaded) == len(model.state_dict())
+
+
+def test_a_flipped_byte_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = embedded()["lenet5.mnist"]
+    content = bytearray((FOLDER / known.file).read_bytes())
+    content[-1000] ^= 1
+    (tmp_path / known.file).write_bytes(content)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="is damaged: its SHA-256 is"):
+        zoo.create_model("lenet5", pretrained="mnist")
+
+
+@pytest.mark.parametrize("known", TORCHVISION, ids=lambda known: known.entry)
+def test_facts_about_torchvisions_weights_are_torchvisions(known: Weights) -> None:
+    enum, _, member = known.entry.partition(".")
+    entry = getattr(getattr(torchvision.models, enum), member)
+    assert known.sha256 == entry.url.rsplit("-", 1)[1].partition(".")[0]
+    assert known.size == round(entry.meta["_file_size"] * 2**20)
+    accuracies = entry.meta["_metrics"]["ImageNet-1K"]
+    assert [*known.results.values()] == [f"{accuracies['acc@1']} %", f"{accuracies['acc@5']} %"]
+    transform, facts = entry.transforms(), known.preprocessing
+    assert transform.crop_size == [facts["image_size"]]
+    assert transform.resize_size == [round(facts["image_size"] / facts["crop"])]
+    assert (transform.mean, transform.std) == (facts["mean"], facts["std"])
+    assert transform.interpolation.value == facts.get("interpolation", "bilinear")
+    assert known.num_classes == len(entry.meta["categories"])
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "arguments", "message"),
+    [
+        ("vgg16", "imagenet", {"norm": "group"}, "norm is group: vgg16's weights 'imagenet' are for norm none or norm"),
+        ("resnet50", "imagenet_v3", {}, "resnet50 has no weights 'imagenet_v3', .* Did you mean 'imagenet"),
+        ("plain20", True, {}, "plain20 has no trained weights of its own"),
+        ("lenet5", True, {"activation": "tanh"}, "activation is tanh"),
+    ],
+)
+def test_weights_that_are_not_there(model: str, name: str | bool, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_weights(model, name, arguments)
+
+
+def test_batch_norm_chooses_torchvisions_other_weights() -> None:
+    assert find_weights("vgg16", "imagenet", {}).entry == "VGG16_Weights.IMAGENET1K_V1"
+    assert find_weights("vgg16", True, {"norm": "batch"}).entry == "VGG16_BN_Weights.IMAGENET1K_V1"
+    assert [known.name for known in weights_of("resnet50")] == ["imagenet", "imagenet_v2"]
+
+
+def test_new_classes_and_channels() -> None:
+    old, new = zoo.load("lenet5.mnist"), zoo.create_model("lenet5", pretrained=True, num_classes=37, in_channels=3)
+    states = old.state_dict(), new.state_dict()
+    same = [name for name in states[0] if not name.startswith(("classifier.6", "features.0.weight"))]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in same)
+    assert new.class_names == []
+    grey = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(new.features(grey.expand(-1, 3, -1, -1)), old.features(grey))
+    assert new.preprocessing == {**old.preprocessing, "in_channels": 3, "mean": [0.1307] * 3, "std": [0.3081] * 3}
+
+
+def test_weights_say_how_the_network_is_built() -> None:
+    assert zoo.create_model("mlp", pretrained="mnist").image_size == 28
+    assert create_model("lenet5", pretrained="mnist").hparams["num_classes"] == 10
+    with pytest.raises(ValueError, match=r"hidden is \[30\]: mlp's weights 'mnist' are for hidden None"):
+        zoo.create_model("mlp", pretrained="mnist", hidden=[30])
+
+
+def imagenet_file(folder: Path, builder: Any) -> tuple[Path, torch.nn.Module]:
+    torch.manual_seed(1)
+    network = builder(weights=None).eval()
+    torch.save(network.state_dict(), folder / "file.pth")
+    return folder / "file.pth", network
+
+
+def test_torchvisions_weights_give_torchvisions_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, theirs = imagenet_file(tmp_path, torchvision.models.resnet18)
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(pretrained, "web_file", lambda url, sha256: asked.append((url, sha256)) or path)
+    ours = zoo.create_model("resnet18", pretrained="imagenet").eval()
+    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")]
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images))
+    assert (ours.image_size, ours.num_classes, ours.class_names[1]) == (224, 1000, "goldfish")
+    assert ours.preprocessing["crop"] == 0.875
+    new = zoo.create_model("resnet18", pretrained="imagenet", num_classes=37)
+    assert (new.output.weight.shape, new.class_names) == ((37, 512), [])
+    with pytest.raises(ValueError, match=r"conv1\.weight"):
+        zoo.create_model("resnet18", pretrained="imagenet", stem="small")
+
+
+def test_a_smaller_vgg_takes_the_convolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, theirs = imagenet_file(tmp_path, torchvision.models.vgg11)
+    monkeypatch.setattr(pretrained, "web_file", lambda *_: path)
+    found = find_pretrained("vgg11", True, {"image_size": 32})
+    model = zoo.create_model("vgg11", image_size=32, num_classes=5)
+    report = apply_pretrained(model, found)
+    images = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(model.features(images), theirs.get_submodule("features")(images))
+    skipped = {name for name, _ in report.skipped}
+    assert skipped == {f"classifier.{i}.{what}" for i in (0, 6) for what in ("weight", "bias")}
+
+
+# timm, from the hub's cache
+
+
+def hub_cache(folder: Path, backbone: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Random weights where the hub's library keeps what it has fetched."""
+    from huggingface_hub import constants
+
+    torch.manual_seed(2)
+    state = timm.create_model(backbone).state_dict()
+    repository, commit = folder / f"models--timm--{backbone}", "0" * 39 + "1"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    save_file(state, repository / "snapshots" / commit / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    return state
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet.r160_in1k", "test_vit.r160_in1k", "test_convnext.r160_in1k"])
+def test_timms_weights_come_from_the_hubs_cache(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = hub_cache(tmp_path, backbone, monkeypatch)
+    model = zoo.create_model("timm", backbone=backbone, pretrained=True).eval()
+    assert {f"backbone.{name}" for name in state} == set(model.loaded)
+    reference = timm.create_model(backbone).eval()
+    reference.load_state_dict(state)
+    images = torch.randn(2, 3, 160, 160)
+    torch.testing.assert_close(model(images), reference(images))
+    facts = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(backbone).to_dict())
+    assert model.preprocessing["crop"] == facts["crop_pct"]
+    assert model.preprocessing["interpolation"] == facts["interpolation"]
+    assert model.preprocessing["image_size"] == facts["input_size"][-1]
+
+
+def test_timms_weights_for_other_classes_and_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = hub_cache(tmp_path, "test_resnet.r160_in1k", monkeypatch)
+    model = zoo.create_model("timm", backbone="test_resnet", pretrained="r160_in1k", num_classes=5, in_channels=1)
+    convolution = next(name for name, value in state.items() if value.ndim == 4)
+    torch.testing.assert_close(model.backbone.get_parameter(convolution), state[convolution].sum(dim=1, keepdim=True))
+    assert f"backbone.{convolution}" in model.loaded
+    assert not any(name.startswith("backbone.fc") for name in model.loaded)
+    assert model.output.weight.shape[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tag", "message"),
+    [
+        ("resnet18", "a9_in1k", "timm's resnet18 has no weights 'a9_in1k'.*a1_in1k"),
+        ("resnet18.a1_in1k", "a2_in1k", "pretrained is a2_in1k, but the backbone resnet18.a1_in1k names a1_in1k"),
+        ("resnet1888", True, "timm has no backbone 'resnet1888'"),
+    ],
+)
+def test_timms_weights_that_are_not_there(backbone: str, tag: str | bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        timm_weights(backbone, tag)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_cache(tmp_path, "test_resnet.r160_in1k", monkeypatch)
+    shutil.move(tmp_path / "models--timm--test_resnet.r160_in1k", tmp_path / "models--timm--test_vit.r160_in1k")
+    with pytest.raises(ValueError, match=r"these are not the weights of timm's test_vit\.r160_in1k"):
+        zoo.create_model("timm", backbone="test_vit.r160_in1k", pretrained=True)
+
+
+# The command
+
+
+def test_listed_weights_are_evaluated_without_a_checkpoint(zoo_main: Zoo, mnist_root: Path) -> None:
+    data = ("--data", "mnist", "--data.root", mnist_root, "--data.val_size", 0.2)
+    first = zoo_main("test", "--model", "lenet5", "--model.pretrained", "mnist", *data)
+    second = zoo_main("test", "--ckpt_path", "lenet5.mnist", *data)
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert first.out == second.out
+    assert "lenet5 on mnist, 30 test images" in first.out
+
+
+def test_weights_of_other_classes_are_not_evaluated(zoo_main: Zoo) -> None:
+    words = ("test", "--model", "lenet5", "--model.pretrained", "mnist", "--data", "fake", "--data.num_classes", 4)
+    outcome = zoo_main(*words)
+    assert outcome.status == 2
+    assert "lenet5.mnist: trained on the classes 0, 1, 2, 3, 4, ... (10), but fake has 0, 1, 2, 3" in outcome.err
+
+
+def test_fit_starts_from_a_file_and_says_what_was_loaded(zoo_main: Zoo, tmp_path: Path) -> None:
+    model = zoo.load("lenet5.mnist")
+    wrapped = {f"module._orig_mod.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": wrapped, "epoch": 3}, tmp_path / "mine.pth")
+    words = ("fit", "--model", "lenet5", "--model.pretrained", "mine.pth", "--recipe.epochs", 1)
+    outcome = zoo_main(*words, "--data", "fake", "--run_dir", "run")
+    assert outcome.status == 0, outcome.err
+    assert "lenet5 from mine.pth: 10 of 10 tensors loaded" in outcome.out
+    assert "lenet5 from mine.pth: features.0.weight: 1 channel spread over 3" in outcome.out
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["pretrained"] == "mine.pth"
+
+
+def test_preprocessing_follows_the_weights_unless_the_user_says_otherwise(zoo_main: Zoo, tmp_path: Path) -> None:
+    model = zoo.create_model("resnet20", depth=8, num_classes=10, in_channels=1, image_size=24)
+    model.preprocessing = {
+        **{"image_size": 24, "in_channels": 1, "border": 1, "mean": [0.25], "std": [0.125]},
+        **{"crop": 0.9, "interpolation": "bicubic"},
+    }
+    write_weights(tmp_path / "mine.safetensors", model.state_dict(), model.description())
+    words = ("fit", "--model", "resnet20", "--pretrained", "mine.safetensors", "--recipe.epochs", 1)
+    assert zoo_main(*words, "--run_dir", "first").status == 0
+    assert zoo.load(tmp_path / "first/checkpoints/last.ckpt").preprocessing == model.preprocessing
+    said = ("--data.image_size", 16, "--data.normalize", "auto", "--data.crop", 1, "--data.interpolation", "bilinear")
+    outcome = zoo_main(*words, *said, "--run_dir", "second")
+    assert outcome.status == 0, outcome.err
+    after = zoo.load(tmp_path / "second/checkpoints/last.ckpt").preprocessing
+    assert (after["image_size"], after["border"], after.get("crop", 1)) == (16, 0, 1)
+    assert after.get("interpolation", "bilinear") == "bilinear"
+    assert after["mean"] != [0.25]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "lenet5", "--model.pretrained", "mnits"), "lenet5 has no weights 'mnits'"),
+        (("--model", "lenet5", "--model.pretrained", "no/such.ckpt"), "no/such.ckpt"),
+        (("--model", "lenet5", "--finetune", "linear"), "finetune.method is linear, but the lenet5 has random weights"),
+        (("--model", "lenet5", "--finetune", "lineer"), "finetune.method is lineer: it must be one of none, linear"),
+        (("--model", "lenet5", "--pretrained", "--finetune.l2sp", "1"), "nothing to pull back"),
+        (("--model", "lenet5_1998", "--pretrained", "--finetune", "linear"), "has no weights: use full"),
+        (("--model", "lenet5", "--pretrained", "hf-hub:nouser"), "hf-hub"),
+    ],
+)
+def test_wrong_input_is_one_line(words: tuple[str, ...], message: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    outcome = zoo_main("fit", *words)
+    assert outcome.status == 2
+    assert message.replace("hf-hub", "user/name") in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_info_lists_the_weights(zoo_main: Zoo) -> None:
+    shown = zoo_main("info", "lenet5").out
+    assert "mnist" in shown and weights.embedded()["lenet5.mnist"].results["test accuracy"] in shown
+    assert "--model.pretrained imagenet_v2" in zoo_main("info", "resnet50").out
