@@ -16,10 +16,10 @@ from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
 from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, recipe_changes
-from zoo.cli.trained import shortened
+from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images
 from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
-from zoo.pretrained import Pretrained, apply_pretrained, find_pretrained
+from zoo.pretrained import Pretrained
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, model_info
 
@@ -47,6 +47,7 @@ class ZooCLI(LightningCLI):
         notices: Lines for the user about what was adapted.
         recipe_name: Name of the recipe that training started from.
         recipe: The recipe with the user's changes; for `fit` only.
+        found: The trained weights to start from, if the user asked for some.
         ends_by_steps: Whether `--trainer.max_steps` ends the run rather than the recipe's epochs.
     """
 
@@ -54,6 +55,7 @@ class ZooCLI(LightningCLI):
         self.verb, self.arguments = verb, arguments
         self.notices: list[str] = []
         self.recipe_name = "default"
+        self.found: Pretrained | None = None
         self.ends_by_steps = False
         for name in MODELS:
             getattr(model_names, name)  # the parser finds short names in config files among existing classes
@@ -141,23 +143,23 @@ class ZooCLI(LightningCLI):
         with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
             if self.verb == "fit":
                 self.finetune = Finetune(**self.config.finetune.as_dict())
-                self._prepare_finetune()
+                prepare_finetune(self)
             self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer))
             self._check_precision()
             self._check_strategy()
             if self.verb != "predict":
-                self._find_pretrained()
+                self.found = find_weights(self)
                 self.datamodule = self._build("data")
                 self._match_model_to_data()
                 if self.verb == "fit":
                     self._resolve_recipe()
                 self.model = self._build("model")
-                self._apply_pretrained()
+                if self.found is not None:
+                    self.notices += load_weights(self, self.found)
                 if self.verb == "fit":
                     self.model.recipe = self.recipe
                     self.model.finetune = self.finetune
-                    self.model.check_finetune()
-                    self.model.remember_start()
+                    self.model.prepare_finetune()
             self.trainer = self.instantiate_trainer()
 
     def _build(self, key: str) -> Any:
@@ -165,43 +167,6 @@ class ZooCLI(LightningCLI):
         module, _, name = self.config[key].class_path.rpartition(".")
         arguments = self.config[key].get("init_args") or namespace()
         return getattr(importlib.import_module(module), name)(**arguments.as_dict())
-
-    def _prepare_finetune(self) -> None:
-        """What fine-tuning needs of the other settings."""
-        method, trainer = self.finetune.method, self.config.trainer
-        if method == "linear" and self.said.get("data.init_args.augment") is None:
-            # The same images every epoch: their features are computed once.
-            self.config["data.init_args.augment"] = "none"
-            self.notices.append("finetune linear: training images are not augmented, unless --data.augment says how")
-        if self.finetune.changes and str(trainer.strategy) in ("auto", "ddp") and trainer.devices not in (1, "1"):
-            # Plain ddp waits for the gradient of every parameter that was not frozen at the start.
-            several = trainer.devices != "auto" or _has_accelerator()
-            trainer.strategy = "ddp_find_unused_parameters_true" if several else trainer.strategy
-
-    def _find_pretrained(self) -> None:
-        """Read trained weights, and build the network as they need it where the user does not say otherwise."""
-        self.found: Pretrained | None = None
-        if not self.config.get("pretrained"):
-            return
-        said, arguments = self.said.get("model.init_args"), self.config.model.init_args
-        typed = {} if said is None else said.as_dict()
-        self.found = find_pretrained(self.model_name, self.config.pretrained, typed)
-        for name, value in self.found.arguments.items():
-            if name not in typed and name in arguments:
-                arguments[name] = value
-
-    def _apply_pretrained(self) -> None:
-        """Load the weights that were found; the last layer only if it knows the same classes."""
-        found, data = self.found, self.datamodule
-        if found is None:
-            return
-        known, name = list(found.class_names), type(self.model).__name__
-        is_same = not known or known == data.class_names
-        report = apply_pretrained(self.model, found, keep_output=is_same)
-        if self.verb != "fit" and (not is_same or report.skipped):
-            what = f"trained on the classes {shortened(known)}, but {data.spec.name} has {shortened(data.class_names)}"
-            raise UserError(f"{found.label}: {what}")
-        self.notices += [f"{name} from {found.label}: {line}" for line in report.lines()]
 
     def _match_model_to_data(self) -> None:
         """Classes and channels follow the data; the image size is what the user said, or what the model needs."""
@@ -214,10 +179,8 @@ class ZooCLI(LightningCLI):
             raise UserError(f"model.in_channels is {channels}, but images of '{name}' have {data.in_channels}")
         arguments.num_classes = classes or data.num_classes
         arguments.in_channels = data.in_channels
-        if self.found is not None and self.found.preprocessing:
-            options = ("image_size", "normalize", "crop", "interpolation", "permute_pixels")
-            typed = [name for name in options if self.said.get(f"data.init_args.{name}") is not None]
-            data.use_preprocessing(self.found.preprocessing, keep=typed)
+        if self.found is not None:
+            prepare_images(self, self.found)
         native = data.spec.image_size
         if data.spec.any_size and self.model_name in MODELS:
             native = model_info(self.model_name).reference.image_size

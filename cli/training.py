@@ -110,7 +110,6 @@ class FitCLI(ZooCLI):
         load_weights(self.model, checkpoint, path)
         if "optimizer_states" not in checkpoint:
             raise UserError(f"'{path}' holds weights only: training cannot go on from it")
-        self.model.freeze_the_rest()
         groups = len(list(parameter_groups(self.model, self.model.stages(), self.recipe, self.finetune.head_lr)))
         if len(checkpoint["optimizer_states"][0]["param_groups"]) != groups:
             raise UserError(

@@ -267,7 +267,7 @@ def test_preprocessing_follows_the_weights_unless_the_user_says_otherwise(zoo_ma
     [
         (("--model", "lenet5", "--model.pretrained", "mnits"), "lenet5 has no weights 'mnits'"),
         (("--model", "lenet5", "--model.pretrained", "no/such.ckpt"), "no/such.ckpt"),
-        (("--model", "lenet5", "--finetune", "linear"), "finetune.method is linear, but the lenet5 has random weights"),
+        (("--model", "lenet5", "--finetune", "linear"), "finetune.method is linear, but lenet5 has random weights"),
         (("--model", "lenet5", "--finetune", "lineer"), "finetune.method is lineer: it must be one of none, linear"),
         (("--model", "lenet5", "--pretrained", "--finetune.l2sp", "1"), "nothing to pull back"),
         (("--model", "lenet5_1998", "--pretrained", "--finetune", "linear"), "has no weights: use full"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo._version import __version__
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
 from zoo.layers import Init, initialize
-from zoo.losses import balanced_weights, compute_loss
+from zoo.losses import balanced_weights, compute_loss, mix
 from zoo.metrics import Average
 from zoo.optim import make_optimizer, rate_factor
 from zoo.recipe import Recipe
@@ -161,9 +161,7 @@ class ImageClassifier(L.LightningModule):
             self.data = describe()
             self.preprocessing, self.class_names = self.data["preprocessing"], self.data["class_names"]
         if stage == "fit":
-            self.check_finetune()
-            self.remember_start()
-            self.freeze_the_rest()
+            self.prepare_finetune()
             is_weighted = self.recipe.class_weights == "balanced"
             counts = getattr(data, "class_counts", None) if is_weighted else None
             self._class_weights = balanced_weights(counts, self.num_classes) if is_weighted else None
@@ -196,42 +194,28 @@ class ImageClassifier(L.LightningModule):
 
     def _freeze(self) -> None:
         """Freeze what is frozen in the current epoch: nothing but the epoch decides, so that resuming is exact."""
-        if not self.finetune.freezes:
-            return
-        stages, epochs = self.tuned_stages(), self.trainer.max_epochs
-        self._trained_stages = self.finetune.trained_stages(len(stages), self.current_epoch, epochs)
-        freeze(self, stages, self._trained_stages)
-        self.train()
+        if self.finetune.freezes:
+            stages, epochs = self.tuned_stages(), self.trainer.max_epochs
+            self._trained_stages = self.finetune.trained_stages(len(stages), self.current_epoch, epochs)
+            freeze(self, stages, self._trained_stages)
+            self.train()
 
-    def freeze_the_rest(self) -> None:
-        """Freeze what is never trained, before a strategy wraps the network and an optimiser is made of the others."""
+    def prepare_finetune(self) -> None:
+        """Check that this network can be fine-tuned as `finetune` says; keep what the run needs of its first weights.
+
+        What is never trained is frozen now, before a strategy wraps the network and an optimiser is made of the rest.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+        endless = self._trainer is not None and (self.trainer.max_epochs or -1) < 0
+        self.finetune.check(type(self).__name__, self.output, is_trained=bool(self.loaded), is_endless=endless)
+        if self.finetune.l2sp and not self._start:  # only once: a run that is resumed has other weights by then
+            parameters = dict(self.named_parameters())
+            self._start = {name: parameters[name].detach().clone() for name in self.loaded if name in parameters}
         if self.finetune.freezes:
             stages = self.tuned_stages()
             freeze(self, stages, self.finetune.most_trained(len(stages)))
-
-    def check_finetune(self) -> None:
-        """Raise ValueError if this network, or this run, cannot be fine-tuned as `finetune` says."""
-        method, name = self.finetune.method, type(self).__name__
-        has_weights = next(self.output.parameters(), None) is not None
-        if (method in ("linear", "lpft") or self.finetune.head_lr) and not has_weights:
-            what = f"method is {method}" if method in ("linear", "lpft") else f"head_lr is {self.finetune.head_lr}"
-            raise ValueError(f"finetune.{what}, but the last layer of this {name} has no weights: use full")
-        if method != "none" and not self.loaded:
-            raise ValueError(f"finetune.method is {method}, but the {name} has random weights: give it pretrained ones")
-        endless = (self._trainer.max_epochs or -1) < 0 if self._trainer else False
-        if (
-            endless
-            and method in ("gradual", "lpft")
-            and not (self.finetune.unfreeze_every or self.finetune.probe_epochs)
-        ):
-            field = "unfreeze_every" if method == "gradual" else "probe_epochs"
-            raise ValueError(f"finetune.method is {method}, and the run has no number of epochs: set finetune.{field}")
-
-    def remember_start(self) -> None:
-        """Keep the weights as they are now, before training, if `finetune.l2sp` is to pull them back; only once."""
-        if self.finetune.l2sp and not self._start:
-            parameters = dict(self.named_parameters())
-            self._start = {name: parameters[name].detach().clone() for name in self.loaded if name in parameters}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and mixing, so that a resumed run draws what the uninterrupted one would have drawn."""
@@ -245,7 +229,7 @@ class ImageClassifier(L.LightningModule):
         images, labels = batch
         targets = labels
         if self.recipe.mixup or self.recipe.cutmix:
-            images, targets = self._mix(images, labels)
+            images, targets = mix(images, labels, self.recipe, self.num_classes)
         images, targets = self._cast((images, targets))
         logits = self._logits(images)
         weights = None if self._class_weights is None else self._class_weights.to(logits)
@@ -265,14 +249,6 @@ class ImageClassifier(L.LightningModule):
             return logits_from_features(self, images, self.feature_shape)
         logits: Tensor = self(images)
         return logits
-
-    def _mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        from torchvision.transforms import v2  # half a second to import; few runs mix
-
-        mix = v2.MixUp if self.recipe.mixup else v2.CutMix
-        alpha = self.recipe.mixup or self.recipe.cutmix
-        mixed: tuple[Tensor, Tensor] = mix(alpha=alpha, num_classes=self.num_classes)(images, labels)
-        return mixed
 
     def _check_finite(self, loss: Tensor) -> None:
         if not math.isfinite(loss.item()):

@@ -90,6 +90,25 @@ class Finetune:
         """How many stages, counted from the output, are trained at some time of the run."""
         return 1 if self.method == "linear" else stages
 
+    def check(self, name: str, output: nn.Module, *, is_trained: bool, is_endless: bool) -> None:
+        """Raise ValueError if a network or a run cannot be fine-tuned in this way.
+
+        Args:
+            name: The network's, for the message.
+            output: Its last layer.
+            is_trained: Whether it has trained weights.
+            is_endless: Whether the run has no last epoch.
+        """
+        needs_output = self.method in ("linear", "lpft")
+        if (needs_output or self.head_lr) and next(output.parameters(), None) is None:
+            what = f"method is {self.method}" if needs_output else f"head_lr is {self.head_lr}"
+            raise ValueError(f"finetune.{what}, but the last layer of this {name} has no weights: use full")
+        if self.method != "none" and not is_trained:
+            raise ValueError(f"finetune.method is {self.method}, but {name} has random weights: load trained ones")
+        if is_endless and self.changes and not (self.unfreeze_every or self.probe_epochs):
+            field = "unfreeze_every" if self.method == "gradual" else "probe_epochs"
+            raise ValueError(f"finetune.method is {self.method}, and the run has no last epoch: set finetune.{field}")
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in checkpoints and result files."""
         return dataclasses.asdict(self)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.recipe import Recipe
+
 RUBBISH_PENALTY = 0.1
 """j in eq. 9 of LeCun et al. 1998: the penalty of the class "none of these". The paper says that it is positive."""
 
@@ -68,3 +70,12 @@ def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return targets
     return F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+
+
+def mix(images: Tensor, labels: Tensor, recipe: Recipe, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Images `(N, C, H, W)` mixed with one another as the recipe says, and their targets `(N, num_classes)`."""
+    from torchvision.transforms import v2  # half a second to import; few runs mix
+
+    kind = v2.MixUp if recipe.mixup else v2.CutMix
+    mixed: tuple[Tensor, Tensor] = kind(alpha=recipe.mixup or recipe.cutmix, num_classes=num_classes)(images, labels)
+    return mixed

@@ -93,10 +93,8 @@ class TimmModel(ImageClassifier):
         return logits
 
     def replace_output(self, num_classes: int) -> None:
-        """Let timm replace its last layer; timm makes it on the CPU and in float32."""
-        like = next(self.parameters())
+        """Let timm replace its last layer."""
         self.backbone.reset_classifier(num_classes)
-        self.output.to(like)
 
     def stages(self) -> list[nn.Module]:
         """The parts of timm's network in its order, lists of blocks taken apart once; the last layer at the end.
