@@ -157,6 +157,55 @@ def folder(root: str) -> dict[str, Any]:
     }
 
 
+def linear(root: str) -> dict[str, Any]:
+    """An epoch of training ResNet-18's last layer on images, and on features computed once, and computing these."""
+    import logging
+
+    import lightning as L
+    from lightning.pytorch.callbacks import Timer
+
+    import zoo
+    from zoo.cached import cache_features
+    from zoo.datamodules import Folder
+    from zoo.weight_files import write_weights
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    data = Folder(root, image_size=32, augment="none", num_workers=0, train_size=10_000, batch_size=128)
+    data.setup("fit")
+    model = zoo.create_model("resnet18", image_size=32)
+    with tempfile.TemporaryDirectory() as place:
+        write_weights(Path(place, "start.safetensors"), model.state_dict(), model.description())
+        model = zoo.create_model("resnet18", pretrained=str(Path(place, "start.safetensors")))
+    model.finetune = zoo.Finetune("linear")
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+    def epoch(*, on_features: bool) -> float:
+        data.use_features({})
+        if on_features:
+            cache_features(model, data)
+        epochs, timer = 20 if on_features else 1, Timer()
+        trainer = L.Trainer(max_epochs=epochs, limit_val_batches=0, logger=False, callbacks=[timer], **quiet)
+        trainer.fit(model, data)
+        return timer.time_elapsed("train") / epochs
+
+    def features() -> float:
+        data.use_features({})
+        started = time.perf_counter()
+        cache_features(model, data)
+        return time.perf_counter() - started
+
+    seconds = in_turns(
+        {
+            "epoch_on_images_seconds": lambda: epoch(on_features=False),
+            "epoch_on_features_seconds": lambda: epoch(on_features=True),
+            "computing_features_seconds": features,
+        },
+        rounds=3,
+    )
+    ratio = seconds["epoch_on_images_seconds"] / seconds["epoch_on_features_seconds"]
+    return {"training_images": data.sizes["train"], **seconds, "ratio": ratio}
+
+
 def environment() -> dict[str, Any]:
     """What the figures depend on."""
     import importlib.metadata
@@ -172,7 +221,7 @@ def environment() -> dict[str, Any]:
 def main() -> None:
     """Run the jobs that are named, one file each."""
     parser = argparse.ArgumentParser(prog="python -m zoo.benchmarks.speed", description=__doc__)
-    parser.add_argument("jobs", nargs="+", choices=["loader", "lenet5", "resnet20", "memory", "folder"])
+    parser.add_argument("jobs", nargs="+", choices=["loader", "lenet5", "resnet20", "memory", "folder", "linear"])
     parser.add_argument("--mnist", default="data", help="the folder that holds MNIST/raw")
     parser.add_argument("--tree", default="cifar", help="class folders of 32-pixel images: train/ and test/")
     options = parser.parse_args()
@@ -184,6 +233,7 @@ def main() -> None:
         "resnet20": lambda: fit(["--model", "resnet20", *tree, "--data.train_size", "6400", "--recipe.epochs", "13"]),
         "memory": lambda: memory(["--model", "resnet18", *tree, "--data.train_size", "2560", "--recipe.epochs", "1"]),
         "folder": lambda: folder(options.tree),
+        "linear": lambda: linear(options.tree),
     }
     for name in options.jobs:
         figures = {**jobs[name](), **environment()}

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo import list_models, model_info
+from zoo.benchmarks import transfer
+from zoo.weights import all_weights, embedded
 
 RESULTS = Path(__file__).resolve().parent / "results"
 README = RESULTS.parent.parent / "README.md"
@@ -61,7 +63,7 @@ def speed_table() -> str:
     """What `python -m zoo.benchmarks.speed` measured."""
     found = read_results("speed")
     loader, lenet5, resnet20 = found["loader"], found["lenet5"], found["resnet20"]
-    tree, memory = found["folder"], found["memory"]
+    tree, memory, linear = found["folder"], found["memory"], found["linear"]
     names = list(loader)[:3]
     rows = [
         *((f"32-pixel images in memory, {name}", f"{loader[name]:,.0f} images/s, one core") for name in names),
@@ -75,11 +77,44 @@ def speed_table() -> str:
         ),
         ("ResNet-18 on that tree: peak memory of `zoo fit`", f"{memory['zoo_bytes'] / 2**20:,.0f} MiB"),
         ("the same: a bare script without data", f"{memory['bare_bytes'] / 2**20:,.0f} MiB"),
+        (
+            f"`--finetune linear`, ResNet-18, {linear['training_images']:,} images of 32 pixels: an epoch on images",
+            f"{linear['epoch_on_images_seconds']:.2f} s",
+        ),
+        ("the same: an epoch on features", f"{linear['epoch_on_features_seconds']:.3f} s, {linear['ratio']:.0f} x"),
+        ("the same: computing the features, once", f"{linear['computing_features_seconds']:.2f} s"),
     ]
     place = f"{loader['hardware']['processor']}, {loader['hardware']['cores']} cores of a shared machine"
     versions = f"torch {loader['versions']['torch']}, lightning {loader['versions']['lightning']}"
     table = "\n".join(["| what | measured |", "|---|---:|", *(f"| {what} | {figure} |" for what, figure in rows)])
     return f"{table}\n\nMedians of several turns, `python -m zoo.benchmarks.speed`; {place}; {versions}."
+
+
+def weights_table() -> str:
+    """The weights in the package, and those of torchvision."""
+    lines = ["| weights | trained on | measured | size |", "|---|---|---|---:|"]
+    for name, known in embedded().items():
+        result = ", ".join(f"{metric} {text}" for metric, text in known.results.items())
+        lines.append(f"| `{name}` | {known.data} | {result} | {known.size / 1e6:.2f} MB |")
+    theirs = [known for known in all_weights() if known.entry]
+    names = ", ".join(dict.fromkeys(f"`{known.model}`" for known in theirs))
+    second = ", ".join(f"`{known.model}`" for known in theirs if known.name == "imagenet_v2")
+    return "\n".join([*lines, "", f"Torchvision's: `imagenet` for {names}; `imagenet_v2` for {second}."])
+
+
+def transfer_tables() -> str:
+    """Fine-tuning against training from random weights, where there are few images."""
+    cifar = json.loads((RESULTS / "transfer" / "cifar.json").read_text())
+    first = ", ".join(f"`{run['model']}` {100 * run['metrics']['test/acc']:.1f} %" for run in cifar["pretrained"])
+    place = f"{cifar['hardware']['processor']}, torch {cifar['versions']['torch']}"
+    return (
+        f"Test accuracy in %, mean and standard deviation over five seeds, {cifar['steps']} steps each. From MNIST to "
+        f"the 360 test images of the embedded digits, the same ten classes:\n\n{transfer.table('digits')}\n\n"
+        "![test accuracy against images of each class](benchmarks/results/transfer/digits.png)\n\n"
+        f"From five classes of a JPEG copy of CIFAR-10 (there {first}) to the 5,000 test images of the other five, of "
+        f"which the last layer knows nothing:\n\n{transfer.table('cifar')}\n\n"
+        f"`python -m zoo.benchmarks.transfer`; {place}."
+    )
 
 
 def hardware_line() -> str:
@@ -111,6 +146,8 @@ def render(text: str) -> str:
         "runs": runs_table(),
         "hardware": hardware_line(),
         "speed": speed_table(),
+        "weights": weights_table(),
+        "transfer": transfer_tables(),
     }
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"

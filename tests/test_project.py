@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import zoo
-from tests.conftest import ROOT, Zoo
+from tests.conftest import ROOT, Zoo, write_idx
 from zoo.benchmarks import tables
 
 README = (ROOT / "README.md").read_text()
@@ -97,10 +98,27 @@ def write_pets(root: Path) -> None:
         Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(root / name / f"{number}.png")
 
 
+def write_what_is_classified(folder: Path) -> None:
+    """A photograph, a folder of them, and a small MNIST."""
+    from PIL import Image
+
+    (folder / "folder").mkdir()
+    for path in ("photo.png", "folder/one.png"):
+        Image.new("L", (20, 20)).save(folder / path)
+    generator = np.random.default_rng(0)
+    for prefix, number in (("train", 200), ("t10k", 20)):
+        raw = folder / f"data/MNIST/raw/{prefix}"
+        write_idx(Path(f"{raw}-images-idx3-ubyte"), generator.integers(0, 255, (number, 28, 28)))
+        write_idx(Path(f"{raw}-labels-idx1-ubyte"), np.arange(number) % 10)
+
+
 @pytest.mark.parametrize("line", [line for line in readme_commands() if "RUN" not in line])
 def test_readme_commands_work(line: str, zoo_main: Zoo, tmp_path: Path) -> None:
     write_pets(tmp_path / "pets")
-    words = shlex.split(line)[1:]
+    write_what_is_classified(tmp_path)
+    words = shlex.split(line.replace("DIR", str(tmp_path / "data")))[1:]
+    if words[0] == "probe":
+        zoo_main(*shlex.split(next(command for command in readme_commands() if "zoo features" in command))[1:])
     outcome = zoo_main(*words, *(["--print_config"] if words[0] == "fit" else []))
     assert outcome.status == 0, outcome.err
     assert ("class_path: zoo.names." in outcome.out) == (words[0] == "fit")
@@ -108,15 +126,15 @@ def test_readme_commands_work(line: str, zoo_main: Zoo, tmp_path: Path) -> None:
 
 def test_readme_commands_after_a_run(zoo_main: Zoo, tmp_path: Path) -> None:
     assert zoo_main("fit", "--model", "mlp", "--recipe.epochs", 1, "--run_dir", "runs/RUN").status == 0
-    from PIL import Image
-
-    Image.new("L", (20, 20)).save(tmp_path / "photo.png")
+    write_what_is_classified(tmp_path)
     for line in readme_commands():
         if "RUN" in line:
-            assert zoo_main(*shlex.split(line)[1:]).status == 0, line
+            offline = ["--output", "published"] if "zoo push" in line else []
+            outcome = zoo_main(*shlex.split(line)[1:], *offline)
+            assert outcome.status == 0, (line, outcome.err)
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.S), ids=["train", "gradients"])
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.S), ids=["weights", "train", "gradients"])
 def test_readme_python_runs(code: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -27,8 +27,10 @@ from zoo.registry import ModelInfo, create_model, list_models, model_info, regis
 if TYPE_CHECKING:
     from zoo.checkpoint import load
     from zoo.classifier import ImageClassifier
+    from zoo.finetune import Finetune
 
 __all__ = [
+    "Finetune",
     "ImageClassifier",
     "ModelInfo",
     "Recipe",
@@ -40,7 +42,7 @@ __all__ = [
     "register_model",
 ]
 
-_LAZY = {"ImageClassifier": "zoo.classifier", "load": "zoo.checkpoint"}
+_LAZY = {"Finetune": "zoo.finetune", "ImageClassifier": "zoo.classifier", "load": "zoo.checkpoint"}
 
 
 def __getattr__(name: str) -> Any:

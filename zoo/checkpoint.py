@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from zoo.classifier import ImageClassifier
+from zoo.finetune import Finetune
 from zoo.pretrained import HUB, hub_path
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, create_model, nearest
@@ -49,7 +50,8 @@ def _load_file(path: str | os.PathLike[str], name: str) -> ImageClassifier:
     facts = checkpoint["zoo"]
     model = create_model(facts["name"], recipe=Recipe(**facts["recipe"]), **facts["args"])
     load_weights(model, checkpoint, name)
-    model.pretrained = facts.get("pretrained", "")
+    model.pretrained, model.finetune = facts.get("pretrained", ""), Finetune(**facts.get("finetune", {}))
+    model.loaded = tuple(checkpoint["state_dict"])
     model.data = facts["data"]
     model.preprocessing = facts["data"].get("preprocessing", {})
     model.class_names = facts["data"].get("class_names", [])
