@@ -177,7 +177,7 @@ def linear(root: str) -> dict[str, Any]:
         write_weights(Path(place, "start.safetensors"), model.state_dict(), model.description())
         model = zoo.create_model("resnet18", pretrained=str(Path(place, "start.safetensors")))
     model.finetune = zoo.Finetune("linear")
-    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
     def epoch(*, on_features: bool) -> float:
         data.use_features({})
