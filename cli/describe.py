@@ -5,7 +5,7 @@ from rich.table import Table
 from zoo.recipe import Recipe
 from zoo.registry import ModelInfo
 from zoo.summary import LayerRow, Summary
-from zoo.weights import Weights, weights_of
+from zoo.weights import Weights
 
 
 def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
@@ -25,8 +25,8 @@ def describe(info: ModelInfo, summary: Summary) -> list[str | Table]:
         below += [f"  {deviation.what}: {deviation.why}"]
         below += [f"    removed by {deviation.flag}"] if deviation.flag else []
     below += ["", "Notes", *(f"  {note}" for note in info.notes)] if info.notes else []
-    if known := weights_of(info.name):
-        below += ["", "Trained weights", *(line for weights in known for line in _weights(weights))]
+    if known := info.weights:
+        below += ["", "Trained weights", *(line for weights in known for line in _weights(weights, known))]
     below += ["", "Recipes"]
     for name, recipe in info.recipes.items():
         flag = "" if name == "default" else f" (--recipe {name})"
@@ -43,15 +43,18 @@ def _published(info: ModelInfo) -> list[str]:
     return [f"  {r.text} {r.unit}  {r.metric} ({r.source})" for r in info.published] or ["  none"]
 
 
-def _weights(weights: Weights) -> list[str]:
-    needs = " ".join(f"--model.{key} {value}" for key, value in weights.arguments.items() if weights.entry)
-    results = ", ".join(f"{metric} {text}" for metric, text in weights.results.items())
-    sizes = f"{weights.size / 1e6:.1f} MB, SHA-256 {weights.sha256[:8]}..., {weights.where}"
+def _weights(weights: Weights, among: list[Weights]) -> list[str]:
+    """Their facts, with the flags that choose them where several weights of one model have the same name."""
+    is_one_of_several = sum(other.name == weights.name for other in among) > 1
+    needs = "".join(f" --model.{key} {value}" for key, value in weights.arguments.items() if is_one_of_several)
     return [
-        f"  --model.pretrained {weights.name}{f' ({needs})' if needs else ''}: {results}",
-        f"    {weights.data}",
-        f"    measured: {weights.measured}; trained with: {weights.recipe}",
-        f"    {sizes}; licence: {weights.licence}",
+        f"  --model.pretrained {weights.name}{needs}: "
+        + ", ".join(f"{what} {text}" for what, text in weights.results.items()),
+        f"    trained on  {weights.data}",
+        f"    with        {weights.recipe}",
+        f"    measured    {weights.measured}",
+        f"    file        {weights.size / 1e6:.2f} MB, {weights.where}, SHA-256 {weights.sha256}",
+        f"    licence     {weights.licence}",
     ]
 
 

@@ -137,6 +137,7 @@ def _facts(info: ModelInfo) -> dict[str, Any]:
         "paper": asdict(info.paper),
         "recipes": {name: recipe.as_dict() for name, recipe in info.recipes.items()},
         "published": [asdict(result) for result in info.published],
+        "weights": [asdict(weights) for weights in info.weights],
         "deviations": [asdict(deviation) for deviation in info.deviations],
     }
 

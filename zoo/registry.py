@@ -15,6 +15,7 @@ from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
     from zoo.classifier import ImageClassifier
+    from zoo.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ class ModelInfo:
     def year(self) -> int:
         """Year of the paper."""
         return self.paper.year
+
+    @property
+    def weights(self) -> "list[Weights]":
+        """The trained weights that `create_model(..., pretrained=...)` knows, the default first."""
+        from zoo.weights import weights_of
+
+        return weights_of(self.name)
 
     @property
     def family_name(self) -> str:

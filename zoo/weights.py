@@ -105,7 +105,7 @@ def _torchvision(row: tuple[Any, ...]) -> Weights:
         results={"top-1 accuracy": f"{top1} %", "top-5 accuracy": f"{top5} %"},
         measured="50,000 validation images, single 224 crop, by torchvision",
         recipe=_RECIPES[name],
-        licence="BSD-3-Clause for torchvision; ImageNet's own terms are for non-commercial research",
+        licence="not stated: torchvision's code is BSD-3-Clause, its weights may be bound by the terms of ImageNet",
         size=round(mebibytes * 2**20),
         sha256=sha256,
         preprocessing={
