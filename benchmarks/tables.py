@@ -107,13 +107,18 @@ def transfer_tables() -> str:
     cifar = json.loads((RESULTS / "transfer" / "cifar.json").read_text())
     first = ", ".join(f"`{run['model']}` {100 * run['metrics']['test/acc']:.1f} %" for run in cifar["pretrained"])
     place = f"{cifar['hardware']['processor']}, torch {cifar['versions']['torch']}"
-    return (
-        f"Test accuracy in %, mean and standard deviation over five seeds, {cifar['steps']} steps each. From MNIST to "
-        f"the 360 test images of the embedded digits, the same ten classes:\n\n{transfer.table('digits')}\n\n"
-        "![test accuracy against images of each class](benchmarks/results/transfer/digits.png)\n\n"
-        f"From five classes of a JPEG copy of CIFAR-10 (there {first}) to the 5,000 test images of the other five, of "
-        f"which the last layer knows nothing:\n\n{transfer.table('cifar')}\n\n"
-        f"`python -m zoo.benchmarks.transfer`; {place}."
+    rates = f"with the models' default recipes (linear: rate {transfer.LINEAR_RATE}, no augmentation)"
+    return "\n\n".join(
+        [
+            f"Test accuracy in %, mean and standard deviation over five seeds, {cifar['steps']} steps each {rates}. From "
+            "MNIST to the 360 test images of the embedded digits, the same ten classes:",
+            transfer.table("digits"),
+            "![test accuracy against images of each class](benchmarks/results/transfer/digits.png)",
+            f"From five classes of a JPEG copy of CIFAR-10 (there {first}) to the 5,000 test images of the other five, "
+            "which the last layer does not know:",
+            transfer.table("cifar"),
+            f"`python -m zoo.benchmarks.transfer`; {place}.",
+        ]
     )
 
 

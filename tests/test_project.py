@@ -134,7 +134,9 @@ def test_readme_commands_after_a_run(zoo_main: Zoo, tmp_path: Path) -> None:
             assert outcome.status == 0, (line, outcome.err)
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.S), ids=["weights", "train", "gradients"])
+@pytest.mark.parametrize(
+    "code", re.findall(r"```python\n(.*?)```", README, flags=re.S), ids=["weights", "train", "gradients"]
+)
 def test_readme_python_runs(code: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
