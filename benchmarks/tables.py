@@ -110,8 +110,8 @@ def transfer_tables() -> str:
     rates = f"with the models' default recipes (linear: rate {transfer.LINEAR_RATE}, no augmentation)"
     return "\n\n".join(
         [
-            f"Test accuracy in %, mean and standard deviation over five seeds, {cifar['steps']} steps each {rates}. From "
-            "MNIST to the 360 test images of the embedded digits, the same ten classes:",
+            f"Test accuracy in %, mean and standard deviation over five seeds, {cifar['steps']} steps each {rates}. "
+            "From MNIST to the 360 test images of the embedded digits, the same ten classes:",
             transfer.table("digits"),
             "![test accuracy against images of each class](benchmarks/results/transfer/digits.png)",
             f"From five classes of a JPEG copy of CIFAR-10 (there {first}) to the 5,000 test images of the other five, "

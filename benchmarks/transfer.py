@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import math
+import re
 import statistics
 import time
 import warnings
@@ -145,12 +146,18 @@ def run(name: str, task: Task, facts: dict[str, Any]) -> None:
         done.append(asdict(train(task, *cell)))
         left = (time.monotonic() - started) / number * (len(todo) - number)
         print(f"{number}/{len(todo)} {cell}: {100 * done[-1]['accuracy']:.2f} %, {left:.0f} s left", flush=True)
-        content = {**facts, "steps": STEPS, "batch_size": BATCH_SIZE, **environment(), "runs": done}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps(content, indent=1) + "\n")
-        unfinished.replace(path)
+        write(path, facts, done)
+    write(path, facts, done)
     plot(name)
+
+
+def write(path: Path, facts: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    """Replace the result file in one step."""
+    content = {**facts, "steps": STEPS, "batch_size": BATCH_SIZE, **environment(), "runs": runs}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def cells(name: str) -> dict[tuple[str, int], dict[str, list[float]]]:
@@ -220,6 +227,9 @@ def main() -> None:
         parser.error("cifar needs --tree and --pretrained")
     records = [json.loads((folder / "run.json").read_text()) for folder in options.pretrained]
     facts = [{key: r[key] for key in ("model", "epochs", "steps", "images", "recipe", "metrics")} for r in records]
+    for fact, record in zip(facts, records, strict=True):
+        command = re.sub(r" --run_dir \S+", "", record["command"])
+        fact["command"] = re.sub(r"--data\.root \S+", "--data.root DIR", command)
     run("cifar", cifar_task(options.tree, options.pretrained), {"pretrained": facts})
 
 

@@ -100,6 +100,7 @@ def test_linear_changes_the_last_layer_and_nothing_else(tmp_path: Path) -> None:
     assert watch.remembered == [2] * EPOCHS
     assert sum(len(group["params"]) for group in trainer.optimizers[0].param_groups) == 2
     assert all(p.requires_grad for p in model.parameters())  # after the run nothing is frozen
+    assert all(module.training for module in model.modules())
 
 
 def test_frozen_batch_norm_may_follow_the_new_images(tmp_path: Path) -> None:

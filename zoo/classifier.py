@@ -180,6 +180,7 @@ class ImageClassifier(L.LightningModule):
         if self.finetune.freezes:
             self._trained_stages = None
             self.requires_grad_(True)
+            self.train()
 
     def tuned_stages(self) -> list[nn.Module]:
         """The stages that have something to train."""
