@@ -224,7 +224,11 @@ def test_places_are_left_out(
 
 @pytest.mark.parametrize(
     ("pretrained", "licence", "says"),
-    [("", "apache-2.0", ""), ("resnet18.imagenet", "other", "non-commercial"), ("hf-hub:a/b", "other", "hf-hub:a/b")],
+    [
+        ("", "apache-2.0", ""),
+        ("resnet18.imagenet", "other", "terms of ImageNet"),
+        ("hf-hub:a/b", "other", "hf-hub:a/b"),
+    ],
 )
 def test_the_terms_of_the_weights_it_started_from(pretrained: str, licence: str, says: str) -> None:
     description = zoo.create_model("lenet5", num_classes=10).description() | {"pretrained": pretrained}
