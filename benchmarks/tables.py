@@ -107,7 +107,8 @@ def transfer_tables() -> str:
     cifar = json.loads((RESULTS / "transfer" / "cifar.json").read_text())
     first = ", ".join(f"`{run['model']}` {100 * run['metrics']['test/acc']:.1f} %" for run in cifar["pretrained"])
     place = f"{cifar['hardware']['processor']}, torch {cifar['versions']['torch']}"
-    rates = f"with the models' default recipes (linear: rate {transfer.LINEAR_RATE}, no augmentation)"
+    rates = f"with the models' default recipes, in batches of {cifar['batch_size']}; linear has rate "
+    rates += f"{transfer.LINEAR_RATE} and no augmentation"
     return "\n\n".join(
         [
             f"Test accuracy in %, mean and standard deviation over five seeds, {cifar['steps']} steps each {rates}. "

@@ -6,8 +6,8 @@ Tasks:
            five
 
 Each cell is trained with five seeds, which choose the images, the first weights and the order: all methods of a seed
-see the same images. Every run takes the same number of steps; nothing is chosen on validation images, the weights of
-the last step are tested once, on all test images. `benchmarks/results/transfer/<task>.json` grows run by run, and a
+see the same images. Every run takes STEPS steps, up to the end of an epoch, and random weights once more LONGER times as
+many. Nothing is chosen on validation images; the weights of the last step are tested once, on all test images. `benchmarks/results/transfer/<task>.json` grows run by run, and a
 second start goes on where the first one stopped.
 """
 
@@ -35,9 +35,11 @@ from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
 
 RESULTS = Path(__file__).resolve().parent / "results" / "transfer"
-METHODS = ("scratch", "linear", "full", "gradual")
+METHODS = ("scratch", "scratch, 4 x steps", "linear", "full", "gradual")
 SEEDS = range(5)
 STEPS, BATCH_SIZE = 300, 16
+LONGER = 4
+"""Random weights need more steps than trained ones: one column gives them so many times as many."""
 LINEAR_RATE = 0.01
 """A last layer alone takes a higher rate than a whole network; fixed before the first run."""
 
@@ -77,7 +79,8 @@ def train(task: Task, name: str, per_class: int, method: str, seed: int) -> Run:
     """Train one model with one method and one seed; what it reaches on the test images."""
     L.seed_everything(seed, verbose=False)
     model = zoo.create_model(name, pretrained=task.weights[name])
-    if method == "scratch":
+    is_random = method.startswith("scratch")
+    if is_random:
         preprocessing = model.preprocessing
         model = zoo.create_model(name, **model.hparams)
         model.preprocessing = preprocessing
@@ -87,9 +90,10 @@ def train(task: Task, name: str, per_class: int, method: str, seed: int) -> Run:
     if task.new_classes:
         model.reset_classifier(data.num_classes)
     data.setup("fit")
-    epochs = math.ceil(STEPS / max(1, len(data.splits["train"]) // BATCH_SIZE))
+    steps = STEPS * (LONGER if method == METHODS[1] else 1)
+    epochs = math.ceil(steps / max(1, len(data.splits["train"]) // BATCH_SIZE))
     model.recipe = model.recipe.replace(epochs=epochs, batch_size=BATCH_SIZE)
-    if method != "scratch":
+    if not is_random:
         model.finetune = Finetune(method, head_lr=LINEAR_RATE if method == "linear" else 0.0)
     if method == "linear":
         cache_features(model, data)
@@ -124,7 +128,7 @@ def cifar_task(tree: Path, pretrained: list[Path]) -> Task:
         checkpoint = run / "checkpoints" / "best.ckpt"
         model = zoo.load(checkpoint)
         weights[type(model).__name__] = str(checkpoint)
-        known = set(model.class_names)
+        known |= set(model.class_names)
     others: list[str | int] = sorted({folder.name for folder in (tree / "train").iterdir()} - known)
 
     def data(per_class: int, seed: int) -> ImageDataModule:

@@ -15,12 +15,12 @@ COMMITTED = sorted(path.stem for path in RESULTS.glob("*.json"))
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_cell_is_a_function_of_its_seed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "STEPS", 6)
+    monkeypatch.setattr(transfer, "STEPS", 3)
     task = digits_task()
     first, again = (train(task, "lenet5", 5, method, 1) for _ in range(2))
     assert first == again
     assert first.test_images == 360
-    assert (first.accuracy < 0.6) == (method == "scratch")  # six steps teach little
+    assert (first.accuracy < 0.6) == method.startswith("scratch")  # so few steps teach little
 
 
 def test_all_methods_of_a_seed_see_the_same_images() -> None:
@@ -69,5 +69,6 @@ def test_a_second_start_goes_on_where_the_first_stopped(tmp_path: Path, monkeypa
         run("digits", task, {})
     kept, trained[:] = [*trained], []
     run("digits", task, {})
+    assert len(kept) == 5
     assert len(kept) + len(trained) == len({*kept, *trained}) == len(METHODS) * 2
     assert "| `lenet5` | 5 | **55.0 ± 7.1** |" in table("digits")
