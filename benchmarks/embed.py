@@ -16,7 +16,7 @@ from zoo.datamodules.registry import dataset_spec
 from zoo.weight_files import write_weights
 from zoo.weights import FOLDER
 
-NOT_IN_THE_WEIGHTS = {"num_classes", "in_channels", "image_size", "dropout", "init", "zero_init_residual"}
+NOT_IN_THE_WEIGHTS = {"num_classes", "in_channels", "image_size", "dropout", "init", "zero_init_residual", "head"}
 """Arguments that may differ from those that the weights were trained with."""
 
 

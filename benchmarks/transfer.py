@@ -6,9 +6,9 @@ Tasks:
            five
 
 Each cell is trained with five seeds, which choose the images, the first weights and the order: all methods of a seed
-see the same images. Every run takes STEPS steps, up to the end of an epoch, and random weights once more LONGER times as
-many. Nothing is chosen on validation images; the weights of the last step are tested once, on all test images. `benchmarks/results/transfer/<task>.json` grows run by run, and a
-second start goes on where the first one stopped.
+see the same images. Every run takes STEPS steps, up to the end of an epoch; random weights also LONGER times as many.
+Nothing is chosen on validation images: the weights of the last step are tested once, on all test images.
+`benchmarks/results/transfer/<task>.json` grows run by run, and a second start goes on where the first one stopped.
 """
 
 import argparse

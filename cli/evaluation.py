@@ -25,6 +25,7 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         if split not in cli.datamodule.splits:
             other = "validate" if verb == "test" else "test"
             raise UserError(f"{cli.datamodule.root or cli.datamodule.spec.name} has no {split} images: zoo {other}?")
+    cli.model.preprocessing = cli.datamodule.preprocessing()
     run = cli.trainer.test if verb == "test" else cli.trainer.validate
     with user_errors(ValueError, OSError):  # a file may have gone since
         results = run(cli.model, datamodule=cli.datamodule, verbose=False)

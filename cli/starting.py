@@ -45,6 +45,8 @@ def prepare_images(cli: "ZooCLI", found: Pretrained) -> None:
     """Let the data module prepare images as the weights expect them, except for what the user sets."""
     if found.preprocessing:
         typed = [name for name in OF_PREPROCESSING if cli.said.get(f"data.init_args.{name}") is not None]
+        if cli.said.get("model.init_args.image_size") not in (None, found.preprocessing["image_size"]):
+            typed.append("image_size")
         cli.datamodule.use_preprocessing(found.preprocessing, keep=typed)
 
 

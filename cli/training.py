@@ -120,6 +120,11 @@ class FitCLI(ZooCLI):
             now = getattr(self.recipe, name)
             if before[name] != now:
                 raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
+        follows_epochs = self.finetune.changes and not (self.finetune.unfreeze_every or self.finetune.probe_epochs)
+        if follows_epochs and before["epochs"] != self.recipe.epochs:
+            raise UserError(
+                f"recipe.epochs was {before['epochs']} and is {self.recipe.epochs}: what is frozen follows from it"
+            )
         for name, was in checkpoint["zoo"].get("finetune", {}).items():
             now = getattr(self.finetune, name)
             if was != now:
@@ -146,6 +151,7 @@ def fit(arguments: list[str]) -> int:
     """Train as the options say; the exit status."""
     cli = FitCLI("fit", arguments)
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
+    model.preprocessing = data.preprocessing()  # that of the weights, and what the user set instead
     if trainer.is_global_zero:
         announce(cli)
         save_config(cli)

@@ -338,6 +338,11 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"features are for train and val, not for {min(other)}")
         self._features = {name: FeatureDataset(self.make_dataset(name).split, rows) for name, rows in features.items()}
 
+    @property
+    def gives_features(self) -> bool:
+        """Whether training runs on features rather than images."""
+        return bool(self._features)
+
     def _in_order(self, dataset: ImageDataset | FeatureDataset) -> StatelessLoader:
         rank, world = place(self.trainer)
         return self._loader(dataset, EvalSampler(dataset, max(1, self.batch_size // world), rank=rank, world=world))

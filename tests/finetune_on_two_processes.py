@@ -13,6 +13,7 @@ def train(devices: int, strategy: str) -> dict[str, torch.Tensor]:
     model = zoo.create_model("lenet5", pretrained="mnist")
     model.finetune = Finetune("gradual", unfreeze_every=1)
     data = Digits(image_size=32, batch_size=32, train_size=128, augment="none", num_workers=0)
+    data.use_preprocessing(model.preprocessing)
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, strategy=strategy, max_epochs=4, logger=False, limit_val_batches=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -242,14 +242,15 @@ def test_fine_tuning_needs_trained_weights(method: str) -> None:
 
 
 def test_a_last_layer_without_weights_cannot_be_probed() -> None:
-    model = zoo.create_model("lenet5_1998", pretrained="mnist")
+    model, data = zoo.create_model("lenet5_1998", pretrained="mnist"), digits(image_size=32)
+    data.use_preprocessing(model.preprocessing)
     for finetune in (Finetune("linear"), Finetune("full", head_lr=0.1)):
         model.finetune = finetune
         with pytest.raises(ValueError, match="last layer of this lenet5_1998 has no weights"):
-            fit(model, digits(image_size=32))
+            fit(model, data)
     model.finetune = Finetune("gradual", unfreeze_every=1)
     watch = Watch()
-    fit(model, digits(image_size=32), watch, max_epochs=3)
+    fit(model, data, watch, max_epochs=3)
     assert watch.trained == [1, 2, 3]
 
 
@@ -308,3 +309,77 @@ def test_the_command_computes_features_once(zoo_main: Zoo, tmp_path: Path) -> No
 
 def test_gradual_on_two_processes_is_gradual_on_one() -> None:
     assert run_two_processes("finetune_on_two_processes.py").count("equal") == 1
+
+
+# One thing after another
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("method", ["gradual", "lpft"])
+def test_parameters_join_every_optimizer_later(method: str, optimizer: str, tmp_path: Path) -> None:
+    model, watch = from_file(trained_resnet(tmp_path), Finetune(method), optimizer=optimizer), Watch()
+    fit(model, digits(), watch)
+    assert watch.trained[0] < watch.trained[-1] == 5
+    assert "conv1.weight" in watch.changed[-1]
+
+
+def test_a_loaded_model_trains_in_training_mode(tmp_path: Path) -> None:
+    model = zoo.load(trained_resnet(tmp_path))
+    model.finetune, before = Finetune("full"), copies(model)
+    fit(model, digits())
+    assert {name for name in before if "running_" in name} <= changed(before, copies(model))
+
+
+def test_a_run_that_breaks_off_leaves_nothing_frozen(tmp_path: Path) -> None:
+    class Stop(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("stopped")
+
+    model = from_file(trained_resnet(tmp_path), Finetune("linear"))
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(model, digits(), Stop())
+    model.finetune, before = Finetune("full"), copies(model)
+    fit(model, digits())
+    assert {name for name, _ in model.named_parameters()} <= changed(before, copies(model))
+
+
+def test_features_are_for_the_last_layer_alone(tmp_path: Path) -> None:
+    model, data = from_file(trained_resnet(tmp_path), Finetune("linear")), digits()
+    data.setup("fit")
+    cache_features(model, data)
+    model.finetune = Finetune("full")
+    with pytest.raises(ValueError, match="gives features in place of images"):
+        fit(model, data)
+    data.use_features({})
+    before = copies(model)
+    fit(model, data)
+    assert "conv1.weight" in changed(before, copies(model))
+
+
+def test_a_new_last_layer_is_not_pulled_back(tmp_path: Path) -> None:
+    path, moved = trained_resnet(tmp_path), []
+    for strength in (0.0, 9e3):  # what is pulled back loses nine tenths of its way in every step
+        model = from_file(path, Finetune("full", l2sp=strength), optimizer="sgd", lr=1e-4, weight_decay=0, momentum=0)
+        torch.manual_seed(5)
+        model.reset_classifier(10)
+        assert not {"fc.weight", "fc.bias"} & set(model.loaded)
+        assert model.class_names == []
+        before = copies(model)
+        fit(model, digits())
+        moved.append(
+            [float((model.get_parameter(n) - before[n]).detach().norm()) for n in ("fc.weight", "conv1.weight")]
+        )
+    (free_head, free_stem), (head, stem) = moved
+    assert head > 0.7 * free_head
+    assert stem < 0.3 * free_stem
+
+
+def test_other_preprocessing_than_that_of_the_weights_is_said() -> None:
+    model, data = zoo.create_model("lenet5", pretrained="mnist"), digits(image_size=32)
+    model.finetune = Finetune("full")
+    with pytest.warns(UserWarning, match=r"border is 0 and was 2, mean is \[0.3054\] and was \[0.1307\]"):
+        fit(model, data, max_epochs=1)
+    model, data = zoo.create_model("lenet5", pretrained="mnist"), digits(image_size=32)
+    data.use_preprocessing(model.preprocessing)
+    fit(model, data, max_epochs=1)  # a warning would be an error
+    assert model.preprocessing["mean"] == [0.1307]

@@ -148,6 +148,60 @@ def test_a_smaller_vgg_takes_the_convolutions(tmp_path: Path, monkeypatch: pytes
     assert skipped == {f"classifier.{i}.{what}" for i in (0, 6) for what in ("weight", "bias")}
 
 
+def test_a_head_of_1998_for_other_classes() -> None:
+    model = zoo.create_model("lenet5_1998", pretrained="mnist", head="linear", num_classes=26)
+    old = zoo.load("lenet5_1998.mnist").state_dict()
+    assert all(torch.equal(value, old[name]) for name, value in model.state_dict().items() if name in model.loaded)
+    assert set(model.loaded) == set(old)
+    assert model.output.weight.shape == (26, 84)
+
+
+def test_a_perceptron_for_colour_takes_what_fits() -> None:
+    model = zoo.create_model("mlp", pretrained="mnist", in_channels=3)
+    assert "features.3.weight" in model.loaded
+    assert "features.0.weight" not in model.loaded
+
+
+def test_another_size_has_no_border() -> None:
+    assert zoo.create_model("lenet5", pretrained="mnist", image_size=28).preprocessing["border"] == 0
+
+
+def damaged(part: str) -> dict[str, Any]:
+    """A description of lenet5 of which one part is wrong."""
+    description = zoo.load("lenet5.mnist").description()
+    wrong: dict[str, Any] = {
+        "args": {"args": None},
+        "unknown argument": {"args": {**description["args"], "colour": 3}},
+        "recipe": {"recipe": {"speed": 3}},
+        "finetune": {"finetune": {"speed": 3}},
+        "data": {"data": None},
+        "preprocessing": {"data": {"preprocessing": {"image_size": 32}}},
+        "class_names": {"data": {"class_names": [1, 2]}},
+        "name": {"name": 7},
+        "pretrained": {"args": {**description["args"], "pretrained": "hf-hub:nobody/nothing"}},
+    }
+    return {**description, **wrong[part]}
+
+
+PARTS = ("args", "unknown argument", "recipe", "finetune", "data", "preprocessing", "class_names", "name", "pretrained")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", ["safetensors", "ckpt"])
+def test_a_wrong_description_is_one_line(part: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object) -> Path:
+        raise AssertionError("the file's word was taken for the user's")
+
+    monkeypatch.setattr(pretrained, "hub_file", no_network)
+    path, state = tmp_path / f"wrong.{kind}", zoo.load("lenet5.mnist").state_dict()
+    if kind == "ckpt":
+        torch.save({"state_dict": state, "zoo": damaged(part)}, path)
+    else:
+        write_weights(path, state, damaged(part))
+    with pytest.raises(ValueError, match=r"wrong\.(ckpt|safetensors)' (describes its model wrongly|holds the model)"):
+        zoo.load(path)
+
+
 # timm, from the hub's cache
 
 
@@ -176,7 +230,7 @@ def test_timms_weights_come_from_the_hubs_cache(backbone: str, tmp_path: Path, m
     images = torch.randn(2, 3, 160, 160)
     torch.testing.assert_close(model(images), reference(images))
     facts = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(backbone).to_dict())
-    assert model.preprocessing["crop"] == facts["crop_pct"]
+    assert model.preprocessing["crop"] == pytest.approx(facts["crop_pct"], abs=1 / 160)
     assert model.preprocessing["interpolation"] == facts["interpolation"]
     assert model.preprocessing["image_size"] == facts["input_size"][-1]
 
@@ -202,6 +256,20 @@ def test_timms_weights_for_other_classes_and_channels(tmp_path: Path, monkeypatc
 def test_timms_weights_that_are_not_there(backbone: str, tag: str | bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         timm_weights(backbone, tag)
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "resnetv2_50x1_bit"])
+def test_weights_that_timm_converted_come_from_the_hub(backbone: str) -> None:
+    found = timm_weights(backbone, True)
+    assert found.repository.startswith("timm/")
+    assert found.filename == "model.safetensors"
+
+
+def test_the_side_before_the_crop_is_timms() -> None:
+    for backbone in ("resnet18.a1_in1k", "efficientnet_b0.ra_in1k", "convnext_tiny.fb_in1k"):
+        found, facts = timm_weights(backbone, True).preprocessing, timm.get_pretrained_cfg(backbone)
+        theirs = timm.data.create_transform(facts.input_size, crop_pct=facts.crop_pct, is_training=False)
+        assert round(found["image_size"] / found["crop"]) == theirs.transforms[0].size
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from zoo.classifier import ImageClassifier
+from zoo.description import check_description, is_ours
 from zoo.finetune import Finetune
 from zoo.pretrained import HUB, hub_path
 from zoo.recipe import Recipe
-from zoo.registry import MODELS, create_model, nearest
+from zoo.registry import MODELS, create_model, model_class, nearest
 from zoo.weight_files import atomic_file, read_weights
 from zoo.weights import is_listed
 
@@ -48,9 +49,13 @@ def load(where: str | os.PathLike[str]) -> ImageClassifier:
 def _load_file(path: str | os.PathLike[str], name: str) -> ImageClassifier:
     checkpoint = read_checkpoint(path)
     facts = checkpoint["zoo"]
-    model = create_model(facts["name"], recipe=Recipe(**facts["recipe"]), **facts["args"])
+    try:  # the class itself, not `create_model`: that would take `pretrained` from the file, and fetch what it names
+        model = model_class(facts["name"])(**facts["args"])
+        model.recipe, model.finetune = Recipe(**facts["recipe"]), Finetune(**facts.get("finetune", {}))
+    except TypeError as error:
+        raise ValueError(f"'{name}' describes its model wrongly: {' '.join(str(error).split())}") from error
     load_weights(model, checkpoint, name)
-    model.pretrained, model.finetune = facts.get("pretrained", ""), Finetune(**facts.get("finetune", {}))
+    model.pretrained = facts.get("pretrained", "")
     model.loaded = tuple(checkpoint["state_dict"])
     model.data = facts["data"]
     model.preprocessing = facts["data"].get("preprocessing", {})
@@ -106,16 +111,13 @@ def read_checkpoint(path: str | os.PathLike[str], *, must_be_registered: bool = 
 
 
 def _checked(checkpoint: Any, path: str | os.PathLike[str], *, must_be_registered: bool) -> dict[str, Any]:
-    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get("zoo")) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not is_ours(checkpoint.get("zoo")) or "state_dict" not in checkpoint:
         raise ValueError(f"'{path}' is not a checkpoint of this package: it does not say which model it holds")
+    check_description(checkpoint["zoo"], path)
     name = checkpoint["zoo"]["name"]
     if must_be_registered and name not in MODELS:
         raise ValueError(f"'{path}' holds the model '{name}', which is not registered.{nearest(str(name), MODELS)}")
     return checkpoint
-
-
-def _is_ours(facts: object) -> bool:
-    return isinstance(facts, dict) and {"name", "args", "recipe", "data"} <= facts.keys()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

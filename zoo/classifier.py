@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -149,8 +150,11 @@ class ImageClassifier(L.LightningModule):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a new one with `num_classes` outputs."""
+        old = {name for name, layer in self.named_modules() if layer is self.output}
         self.replace_output(num_classes)
         self.num_classes = self.hparams["num_classes"] = num_classes
+        self.class_names, self._start = [], {}
+        self.loaded = tuple(name for name in self.loaded if name.rpartition(".")[0] not in old)
 
     # Training
 
@@ -159,8 +163,11 @@ class ImageClassifier(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if describe := getattr(data, "describe", None):
             self.data = describe()
+            _compare(self.preprocessing, self.data["preprocessing"])
             self.preprocessing, self.class_names = self.data["preprocessing"], self.data["class_names"]
         if stage == "fit":
+            if getattr(data, "gives_features", False) and self.finetune.method != "linear":
+                raise ValueError("the data module gives features in place of images: data.use_features({}) ends that")
             self.prepare_finetune()
             is_weighted = self.recipe.class_weights == "balanced"
             counts = getattr(data, "class_counts", None) if is_weighted else None
@@ -168,6 +175,8 @@ class ImageClassifier(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Take the run's seed: all randomness of a step is a function of (seed, epoch, step, rank)."""
+        if not self.training:  # as `zoo.load` gives it; Lightning would keep that
+            self.train()
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self._start = {name: value.to(self.device) for name, value in self._start.items()}
 
@@ -176,8 +185,12 @@ class ImageClassifier(L.LightningModule):
         self._freeze()
 
     def on_fit_end(self) -> None:
-        """Nothing stays frozen after the run."""
-        if self.finetune.freezes:
+        """Nothing stays frozen after the run, and what it trained can be fine-tuned in turn."""
+        self._thaw()
+        self._start, self.loaded = {}, tuple(self.state_dict())
+
+    def _thaw(self) -> None:
+        if self._trained_stages is not None:
             self._trained_stages = None
             self.requires_grad_(True)
             self.train()
@@ -209,6 +222,7 @@ class ImageClassifier(L.LightningModule):
         Raises:
             ValueError: If it cannot.
         """
+        self._thaw()  # after a run that broke off
         endless = self._trainer is not None and (self.trainer.max_epochs or -1) < 0
         self.finetune.check(type(self).__name__, self.output, is_trained=bool(self.loaded), is_endless=endless)
         if self.finetune.l2sp and not self._start:  # only once: a run that is resumed has other weights by then
@@ -315,8 +329,10 @@ class ImageClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser and schedule."""
-        # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it.
-        fused = True if self.device.type == "cpu" and "mixed" not in str(self.trainer.precision) else None
+        # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it, and
+        # with momentum it takes no parameters that join the others later.
+        can_fuse = "mixed" not in str(self.trainer.precision) and not self.finetune.changes
+        fused = True if self.device.type == "cpu" and can_fuse else None
         optimizer = make_optimizer(self, self.stages(), self.recipe, head_lr=self.finetune.head_lr, fused=fused)
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
         total_steps = self.trainer.estimated_stepping_batches
@@ -358,6 +374,15 @@ class ImageClassifier(L.LightningModule):
             "finetune": self.finetune.as_dict(),
             "data": {**self.data, "preprocessing": self.preprocessing, "class_names": self.class_names},
         }
+
+
+def _compare(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Warn where images are prepared in another way than those that the weights were trained on."""
+    keys = ("image_size", "border", "mean", "std")
+    if differing := [key for key in keys if expected and expected[key] != found[key]]:
+        what = ", ".join(f"{key} is {found[key]} and was {expected[key]}" for key in differing)
+        how = "data.use_preprocessing(model.preprocessing) before the run prepares them alike"
+        rank_zero_warn(f"images are not prepared as those that the weights were trained on: {what}. {how}")
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Finetune:
             though the weights stay.
         head_lr: Peak learning rate of the last layer; 0 is the recipe's.
         l2sp: Strength of the pull of trained weights towards where they started: half of it times the squared distance
-            is added to the loss (Li et al. 2018, L2-SP). The last layer has none if it is new. 0 is off.
+            is added to the loss (Li et al. 2018, L2-SP), beside the recipe's weight decay. A new last layer has none. 0
+            is off. To resume in Python, give the trainer the model as `create_model(pretrained=...)` made it.
         unfreeze_every: gradual: epochs from one stage to the next; 0 spreads them over the first half of the run.
         probe_epochs: lpft: epochs in which the last layer alone is trained; 0 is the first half of the run.
 

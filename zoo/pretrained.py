@@ -1,12 +1,13 @@
 """From a name, a file or a place on the hub to a network with trained weights."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.hub import hub_file, web_file
 from zoo.registry import model_class
@@ -132,12 +133,18 @@ def _from_timm(source: str | bool, arguments: Mapping[str, Any]) -> Pretrained:
 def create_pretrained(name: str, source: str | bool, arguments: Mapping[str, Any]) -> "ImageClassifier":
     """Build a model and load trained weights into it; lines say what was adapted or not loaded, if anything was."""
     found = find_pretrained(name, source, arguments)
-    model = model_class(name)(**{**found.arguments, **arguments})
+    model = model_class(name)(**{**_known(name, found), **arguments})
     report = apply_pretrained(model, found)
     if report.adapted or report.skipped or report.unused:
         for line in report.lines():
             rank_zero_info(f"{name} from {found.label}: {line}")
     return model
+
+
+def _known(name: str, found: Pretrained) -> dict[str, Any]:
+    """What the weights say about the network, as far as it has such arguments."""
+    parameters = inspect.signature(model_class(name)).parameters
+    return {key: value for key, value in found.arguments.items() if key in parameters}
 
 
 def apply_pretrained(model: "ImageClassifier", found: Pretrained, *, keep_output: bool = True) -> Report:
@@ -158,8 +165,10 @@ def apply_pretrained(model: "ImageClassifier", found: Pretrained, *, keep_output
         assert isinstance(model, TimmModel)
         report = fit_timm_weights(model, found.tensors, keep_output=keep_output)
     else:
-        # A network for images of another size has fully connected layers of another size.
+        # A network for other images has fully connected layers of another size.
         is_same_size = model.any_size or model.image_size == found.arguments.get("image_size")
+        if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+            is_same_size &= model.in_channels == found.arguments.get("in_channels")
         report = fit_weights(model, found.tensors, keep_output=keep_output, strict=found.is_complete and is_same_size)
     model.pretrained = found.label
     model.loaded = (*report.loaded, *(name for name, _ in report.adapted))
@@ -175,11 +184,14 @@ def apply_pretrained(model: "ImageClassifier", found: Pretrained, *, keep_output
 def preprocessing_for(model: "ImageClassifier", preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """A preprocessing for the image size and the channels of this network.
 
-    Where colour becomes grey, mean and deviation are averaged; where grey becomes colour, repeated.
+    Where colour becomes grey, mean and deviation are averaged; where grey becomes colour, repeated. Another size has no
+    border.
     """
     if not preprocessing:
         return {}
     changed: dict[str, Any] = {"image_size": model.image_size, "in_channels": model.in_channels}
+    if preprocessing["image_size"] != model.image_size:
+        changed["border"] = 0  # it belongs to a size
     if preprocessing["in_channels"] != model.in_channels:
         for key in ("mean", "std"):
             average = sum(preprocessing[key]) / len(preprocessing[key])

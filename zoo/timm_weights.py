@@ -1,6 +1,11 @@
-"""Trained weights for the networks of timm, as timm's own loader fits them, from files that this package has read."""
+"""Trained weights for the networks of timm, as timm's own loader fits them, from files that this package has read.
+
+timm's `crop_mode` is not taken over: a few weights were tested on images that were squashed or bordered to a square,
+and here the centre is cut out for all.
+"""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,11 +67,12 @@ def timm_weights(backbone: str, tag: str | bool) -> TimmWeights:
     if wanted not in tags:
         raise ValueError(f"timm's {architecture} has no weights '{wanted}'.{nearest(wanted, tags)}")
     facts = configuration(f"{architecture}.{wanted}")
-    if facts.custom_load or not (facts.hf_hub_id or facts.url):
-        raise ValueError(f"timm's {architecture}.{wanted} are in a format of their own: choose among {', '.join(tags)}")
+    if not facts.hf_hub_id and (facts.custom_load or not facts.url):
+        raise ValueError(f"timm's {architecture}.{wanted} have a format or a place of their own: name a local file")
     channels, _, size = facts.input_size
     preprocessing: dict[str, Any] = {"image_size": size, "in_channels": channels, "border": 0}
-    preprocessing |= {"mean": list(facts.mean), "std": list(facts.std), "crop": facts.crop_pct}
+    crop = size / math.floor(size / facts.crop_pct)  # timm rounds the resized side down
+    preprocessing |= {"mean": list(facts.mean), "std": list(facts.std), "crop": crop}
     preprocessing["interpolation"] = facts.interpolation if facts.interpolation in KNOWN else KNOWN[-1]
     return TimmWeights(
         backbone=f"{architecture}.{wanted}",

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from zoo.description import check_description, is_ours
+
 # Where training programs keep the state dict; Lightning's place first. Averages only where there is nothing else.
 _NESTED = ("state_dict", "model_state_dict", "model")
 _AVERAGED = ("model_ema", "state_dict_ema")
@@ -71,6 +73,8 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
         else:
             raise ValueError(f"'{path}' {_other_file(beginning)}")
     _check_tensors(tensors, path)
+    if description is not None:
+        check_description(description, path)
     return WeightFile(tensors, description, file)
 
 
@@ -98,7 +102,7 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
             description = json.loads((opened_tensors.metadata() or {}).get("zoo", "null"))
     except Exception as error:  # what is raised depends on the damage
         raise ValueError(f"'{file}' is truncated or damaged: its header does not fit its content") from error
-    return tensors, _ours(description)
+    return tensors, description if is_ours(description) else None
 
 
 def _read_torch(opened: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -114,7 +118,7 @@ def _read_torch(opened: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[st
     nested = [content.get(key) for key in _NESTED]
     averaged = [content.get(key) for key in _AVERAGED]
     found = (tensors for part in (*nested, content, *averaged) if (tensors := _tensors_of(part)))
-    return next(found, {}), _ours(content.get("zoo"))
+    return next(found, {}), content["zoo"] if is_ours(content.get("zoo")) else None
 
 
 def _torch_fault(message: str) -> str:
@@ -125,12 +129,6 @@ def _torch_fault(message: str) -> str:
     if name := re.search(r"GLOBAL ([\w.]+)", message):
         return f"holds more than tensors, {name[1]} for one, and was not loaded, since that can run code: {remedy}"
     return "is truncated or damaged, or holds more than tensors"
-
-
-def _ours(description: object) -> dict[str, Any] | None:
-    """The description, if it is one that this package wrote."""
-    keys = {"name", "args", "recipe", "data"}
-    return description if isinstance(description, dict) and description.keys() >= keys else None
 
 
 def _tensors_of(part: object) -> dict[str, Tensor]:
