@@ -70,6 +70,10 @@ def _dispatch(args: list[str]) -> int:
         from zoo.cli import data
 
         return data.run(args[1:])
+    if not (HELP | {"--print_config"}) & set(args):
+        from zoo.cli.early import check_network
+
+        check_network(args[1:])
     if verb in OWN_VERBS:
         from zoo.cli.quiet import quiet
 

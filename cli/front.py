@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo.cli.errors import UserError
@@ -134,6 +134,12 @@ def _pairs(args: list[str]) -> list[Pair]:
                 raise UserError(f"option {word} needs a value")
             pairs.append((word, value))
     return pairs
+
+
+def plain(args: Sequence[str]) -> list[str]:
+    """The arguments as `--name=value`, short forms written out, nothing checked."""
+    pairs = [pair for typed in _pairs(_expand([*args])) for pair in _backbone(*typed)]
+    return [name if value is None else f"{name}={value}" for name, value in pairs]
 
 
 def split_images(args: list[str]) -> tuple[list[str], list[str]]:

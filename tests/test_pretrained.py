@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torchvision
 from safetensors.torch import save_file
 
 import zoo
-from tests.conftest import Zoo
+from tests.conftest import ROOT, Zoo
 from zoo import pretrained, weights
 from zoo.pretrained import apply_pretrained, find_pretrained
 from zoo.registry import create_model
@@ -63,6 +65,7 @@ def test_a_flipped_byte_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_facts_about_torchvisions_weights_are_torchvisions(known: Weights) -> None:
     enum, _, member = known.entry.partition(".")
     entry = getattr(getattr(torchvision.models, enum), member)
+    assert known.url == entry.url
     assert known.sha256 == entry.url.rsplit("-", 1)[1].partition(".")[0]
     assert known.size == round(entry.meta["_file_size"] * 2**20)
     accuracies = entry.meta["_metrics"]["ImageNet-1K"]
@@ -348,6 +351,43 @@ def test_wrong_input_is_one_line(words: tuple[str, ...], message: str, zoo_main:
     assert message.replace("hf-hub", "user/name") in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("fit --model resnet18 --model.pretrained imagenet --data digits", "resnet18-f37072fd.pth"),
+        ("fit --model vgg16 --model.norm batch --pretrained", "vgg16_bn-6c64b313.pth"),
+        ("fit --model timm --model.backbone resnet18.a1_in1k --model.pretrained true", "timm's resnet18.a1_in1k"),
+        ("fit --model timm/resnet18 --pretrained=a1_in1k --finetune gradual", "timm's resnet18"),
+        ("fit --model lenet5 --model.pretrained hf-hub:user/net", "model.safetensors of 'user/net'"),
+        ("predict --ckpt hf-hub:user/net@v2 photo.png", "model.safetensors of 'user/net' at revision v2"),
+        ("export hf-hub:user/net --format onnx", "model.safetensors of 'user/net'"),
+    ],
+)
+def test_offline_is_said_before_torch_is_imported(words: str, wanted: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, zoo.hub\nfrom zoo.cli import main\n"
+        "zoo.hub._fault = lambda address, _: f'{address} cannot be reached'\n"
+        f"status = main({words.split()!r})\n"
+        "assert not {'torch', 'lightning', 'timm'} & sys.modules.keys()\nsys.exit(status)"
+    )
+    caches = {"TORCH_HOME": str(tmp_path / "torch"), "HF_HOME": str(tmp_path / "hub"), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=caches, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert wanted in done.stderr
+    assert "weights in the package: lenet5.mnist" in done.stderr
+    assert str(tmp_path) in done.stderr  # where a cached copy is looked for
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_cached_needs_no_network(zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_cache(tmp_path / "cache", "test_resnet.r160_in1k", monkeypatch)
+    monkeypatch.setattr("zoo.hub._fault", lambda *_: "the network cannot be reached")
+    words = ("fit", "--model", "timm", "--model.backbone", "test_resnet.r160_in1k", "--model.pretrained", "true")
+    outcome = zoo_main(*words, "--data", "fake", "--data.image_size", 32, "--trainer.fast_dev_run", "true")
+    assert outcome.status == 0, outcome.err
+    assert "timm from timm/test_resnet.r160_in1k:" in outcome.out
 
 
 def test_info_lists_the_weights(zoo_main: Zoo) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import queue
 import re
 import sys
@@ -156,6 +157,43 @@ def _explained(error: Exception, repository: str, wanted: str) -> Exception:
 # The web
 
 
+def require_web_file(url: str) -> None:
+    """Make sure, before anything is imported for it, that `web_file` can have a file.
+
+    Raises:
+        ConnectionError: It is not in the cache, and the server cannot be reached; said within 5 s.
+    """
+    path = _torch_cache() / Path(urllib.parse.urlparse(url).path).name
+    if not path.is_file() and (reason := _fault(url, lambda: _ask(url))):
+        raise _offline(f"{path.name} is not in {path.parent}", reason)
+
+
+def _torch_cache() -> Path:
+    """Where torch.hub keeps weights."""
+    if torch := sys.modules.get("torch"):
+        return Path(torch.hub.get_dir(), "checkpoints")
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{caches}/torch")).expanduser() / "hub" / "checkpoints"
+
+
+def require_timm_file(backbone: str) -> None:
+    """Make sure, before timm is imported, that weights of one of its networks can be had.
+
+    Only timm knows their place on the hub: if anything in the cache could be they, nothing is said.
+
+    Raises:
+        ConnectionError: They are not in the cache, and the hub cannot be reached; said within 5 s.
+    """
+    from huggingface_hub import constants
+
+    cached = [path.name for path in Path(constants.HF_HUB_CACHE).glob("models--*")]
+    architecture = backbone.partition(".")[0]
+    if any(name.startswith(f"models--timm--{architecture}") or "--timm--" not in name for name in cached):
+        return
+    if reason := _hub_fault():
+        raise _offline(f"weights of timm's {backbone} are not in {constants.HF_HUB_CACHE}", reason)
+
+
 def web_file(url: str, sha256_prefix: str | None) -> Path:
     """A file from the web, kept where torch.hub keeps its own, so that what torchvision has fetched is found.
 
@@ -171,12 +209,11 @@ def web_file(url: str, sha256_prefix: str | None) -> Path:
     import torch
 
     _require_https(url)
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urllib.parse.urlparse(url).path).name)
+    path = _torch_cache() / Path(urllib.parse.urlparse(url).path).name
     if path.is_file():
         _check_hash(path, sha256_prefix or "")
         return path
-    if reason := _fault(url, lambda: _ask(url)):
-        raise _offline(f"{path.name} is not in {path.parent}", reason)
+    require_web_file(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(path), sha256_prefix, progress=sys.stderr.isatty())

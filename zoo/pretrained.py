@@ -102,7 +102,7 @@ def _from_registry(weights: Weights) -> Pretrained:
 
         enum, _, member = weights.entry.partition(".")
         entry = getattr(getattr(torchvision.models, enum), member)
-        path, names = web_file(entry.url, weights.sha256), tuple(entry.meta["categories"])
+        path, names = web_file(weights.url, weights.sha256), tuple(entry.meta["categories"])
     facts = weights.preprocessing
     shape = {"num_classes": weights.num_classes, "in_channels": facts["in_channels"], "image_size": facts["image_size"]}
     return Pretrained(

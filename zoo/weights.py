@@ -52,9 +52,16 @@ class Weights:
     entry: str = ""
 
     @property
+    def url(self) -> str:
+        """The address of torchvision's weights; empty for embedded ones."""
+        network = self.entry.partition("_Weights")[0].lower()
+        network = "alexnet-owt" if network == "alexnet" else network
+        return f"https://download.pytorch.org/models/{network}-{self.sha256}.pth" if self.entry else ""
+
+    @property
     def where(self) -> str:
         """Where they come from."""
-        return "in the package" if self.file else f"download.pytorch.org, torchvision's {self.entry}"
+        return f"{self.url} ({self.entry})" if self.entry else "in the package"
 
 
 @cache
