@@ -73,7 +73,7 @@ def _dispatch(args: list[str]) -> int:
     if not (HELP | {"--print_config"}) & set(args):
         from zoo.cli.early import check_network
 
-        check_network(args[1:])
+        check_network(args[1:], are_options=verb not in OWN_VERBS)
     if verb in OWN_VERBS:
         from zoo.cli.quiet import quiet
 

@@ -10,16 +10,17 @@ HUB = "hf-hub:"
 """What a name on the Hugging Face hub begins with."""
 
 
-def check_network(arguments: Sequence[str]) -> None:
+def check_network(arguments: Sequence[str], *, are_options: bool) -> None:
     """Fetch, or at least ask for, the weights on the network that a command will need.
 
     Args:
         arguments: The words after the verb, as they were typed.
+        are_options: Whether they are options with values; else the first word may name a model.
 
     Raises:
-        UserError: If they are not in a cache, and the network cannot be reached; said within 5 s.
+        UserError: If the weights are not in a cache, and the network cannot be reached; said within 5 s.
     """
-    words = [*front.plain(arguments)]
+    words = front.plain(arguments) if are_options else list(arguments[:1])
     with user_errors(ValueError, OSError):
         for word in words:
             if (name := word.rpartition("=")[2]).startswith(HUB):
