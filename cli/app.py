@@ -16,7 +16,7 @@ from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
 from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, recipe_changes
-from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images
+from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images, read_finetune
 from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
 from zoo.pretrained import Pretrained
@@ -48,6 +48,8 @@ class ZooCLI(LightningCLI):
         recipe_name: Name of the recipe that training started from.
         recipe: The recipe with the user's changes; for `fit` only.
         found: The trained weights to start from, if the user asked for some.
+        finetune: What of them is trained; for `fit` only.
+        derived: Settings that fine-tuning may change, as they were before.
         ends_by_steps: Whether `--trainer.max_steps` ends the run rather than the recipe's epochs.
     """
 
@@ -56,6 +58,8 @@ class ZooCLI(LightningCLI):
         self.notices: list[str] = []
         self.recipe_name = "default"
         self.found: Pretrained | None = None
+        self.finetune = Finetune()
+        self.derived: dict[str, Any] = {}
         self.ends_by_steps = False
         for name in MODELS:
             getattr(model_names, name)  # the parser finds short names in config files among existing classes
@@ -142,7 +146,7 @@ class ZooCLI(LightningCLI):
         """Build the data, fit the model's and the recipe's settings to it and to what the user said, build the rest."""
         with user_errors(ValueError, TypeError, OSError, MisconfigurationException, ModuleNotFoundError):
             if self.verb == "fit":
-                self.finetune = Finetune(**self.config.finetune.as_dict())
+                self.finetune = read_finetune(self)
                 prepare_finetune(self)
             self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer))
             self._check_precision()
@@ -159,6 +163,9 @@ class ZooCLI(LightningCLI):
                 if self.verb == "fit":
                     self.model.recipe = self.recipe
                     self.model.finetune = self.finetune
+                    endless = self.config_init.trainer.max_epochs == -1 or self.ends_by_steps
+                    name, output, is_trained = self.model_name, self.model.output, bool(self.model.loaded)
+                    self.finetune.check(name, output, is_trained=is_trained, is_endless=endless)
                     self.model.prepare_finetune()
             self.trainer = self.instantiate_trainer()
 

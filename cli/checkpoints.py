@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from zoo.classifier import DivergedError
+from zoo.divergence import DivergedError
 
 
 class BestCheckpoint(ModelCheckpoint):

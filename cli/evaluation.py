@@ -5,10 +5,11 @@ from typing import Any
 from zoo.checkpoint import load_weights
 from zoo.cli import front
 from zoo.cli.app import ZooCLI
+from zoo.cli.early import FALSE
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.progress_bar import read_data
 from zoo.cli.report import accuracy, evaluated
-from zoo.cli.trained import as_text, check_classes, data_words, load_trained
+from zoo.cli.trained import as_text, check_classes, data_words, load_trained, typed_preprocessing
 
 
 def evaluate(verb: str, arguments: list[str]) -> int:
@@ -16,7 +17,10 @@ def evaluate(verb: str, arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         ZooCLI(verb, ["--help"])
     path = front.option(arguments, "--ckpt_path")
-    if path is None and front.option(arguments, "--pretrained") is None:
+    source = front.option(arguments, "--pretrained")
+    if path is not None and source is not None:
+        raise UserError(f"ckpt_path is {path} and pretrained is {source}: say one of them")
+    if path is None and (source or "false").lower() in FALSE:
         raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt")
     cli = ZooCLI(verb, arguments) if path is None else _rebuild(verb, arguments, path)
     with user_errors(ValueError, OSError):
@@ -53,7 +57,7 @@ def _rebuild(verb: str, arguments: list[str], path: str) -> ZooCLI:
             size, typed = trained.preprocessing["image_size"], front.option(arguments, "--data.image_size")
             if typed is not None and typed != str(size):
                 raise UserError(f"data.image_size is {typed}, but '{path}' was trained on images of {size}")
-            cli.datamodule.use_preprocessing(trained.preprocessing)
+            cli.datamodule.use_preprocessing(trained.preprocessing, keep=typed_preprocessing(arguments))
         check_classes(cli.datamodule, trained.class_names, path)
     return cli
 

@@ -39,6 +39,8 @@ def shorten(message: str, arguments: list[str], options: list[str]) -> str:
 
 def unknown_option(name: str, options: list[str], arguments: Sequence[str] = ()) -> str:
     """The message for an option that nobody knows, or that the chosen model or data set does not have."""
+    if name.rpartition(".")[2].removeprefix("--") == "pretrained":
+        return "pretrained is the command's: in a configuration file it stands beside model, not in it"
     if name in options:
         owner = f"{name.partition('.')[0]}="
         chosen = [word.rpartition(".")[2] for word in arguments if word.startswith(owner)]

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli import front
-from zoo.cli.app import ZooCLI
+from zoo.cli.app import ZooCLI, namespace
 from zoo.cli.folder import environment, write_json, write_text
 from zoo.cli.metrics_log import plot_curves
 from zoo.cli.progress import readable_time
@@ -18,7 +18,7 @@ def announce(cli: "FitCLI") -> None:
     """What will be trained, on what, how, and where it is written."""
     recipe, sizes, data = cli.model.recipe, cli.datamodule.sizes, cli.datamodule
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    parameters = sum(p.numel() for p in cli.model.parameters() if p.requires_grad)
+    parameters = sum(p.numel() for p in cli.model.parameters())
     print(f"{cli.model_name}: {parameters:,} parameters")
     print(f"{data.spec.name}: {images} images of {data.in_channels} x {data.image_size} x {data.image_size}")
     for notice in cli.notices:
@@ -55,6 +55,9 @@ def save_config(cli: "FitCLI") -> None:
     """Write config.yaml: every setting as resolved, so that `--config` repeats the run whatever defaults become."""
     config = cli.config.clone()
     config.resume, config.run_dir, config.ckpt_path = False, None, None
+    config.finetune = namespace(**cli.finetune.as_dict())
+    for name, value in cli.derived.items():  # another method may need something else
+        config[name] = value
     for name in front.FOLLOWS_DATA:  # what follows from the data is found again
         if cli.said.get(f"model.init_args.{name}") is None:
             config.model.init_args.pop(name)

@@ -14,6 +14,9 @@ from zoo.cli.progress_bar import read_data
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.registry import DATASETS
 
+OF_PREPROCESSING = ("image_size", "normalize", "crop", "interpolation", "permute_pixels")
+"""Options of the data that follow the weights unless the user says something else."""
+
 
 def load_trained(where: str) -> ImageClassifier:
     """The model that `zoo.load` finds there, in evaluation mode.
@@ -56,11 +59,16 @@ def data_for(
             **(settings.as_dict() if settings else {})
         )
         if model.preprocessing:
-            data.use_preprocessing(model.preprocessing)
+            data.use_preprocessing(model.preprocessing, keep=typed_preprocessing(arguments))
         if same_classes:
             check_classes(data, model.class_names, where)
         read_data(data, stage)
     return data
+
+
+def typed_preprocessing(arguments: Sequence[str]) -> list[str]:
+    """Which of the options that follow a model's weights the user set."""
+    return [name for name in OF_PREPROCESSING if front.option([*arguments], f"--data.{name}") is not None]
 
 
 def data_words(data: Mapping[str, Any], arguments: Sequence[str]) -> list[str]:

@@ -14,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.cached import cache_features, why_not_cached
 from zoo.checkpoint import load_weights, read_checkpoint
-from zoo.classifier import DivergedError
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
@@ -23,6 +22,7 @@ from zoo.cli.folder import make_run_folder
 from zoo.cli.metrics_log import Events, MetricsCSV
 from zoo.cli.progress_bar import progress_bar, read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
+from zoo.divergence import DivergedError
 from zoo.optim import parameter_groups
 
 DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
@@ -168,6 +168,9 @@ def fit(arguments: list[str]) -> int:
         if os.environ.get("ZOO_TRACEBACK") == "1":
             raise
         raise UserError(describe(error)) from error
+    except KeyboardInterrupt:  # before the trainer has begun, while features are computed
+        finish_record(cli, record, "interrupted", started)
+        raise
     except DivergedError as error:
         finish_record(cli, record, "diverged", started)
         if trainer.is_global_zero:

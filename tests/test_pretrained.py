@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 import zoo
 from tests.conftest import ROOT, Zoo
 from zoo import pretrained, weights
+from zoo.cli import early
+from zoo.cli.errors import UserError
 from zoo.pretrained import apply_pretrained, find_pretrained
 from zoo.registry import create_model
 from zoo.timm_weights import timm_weights
@@ -343,6 +345,12 @@ def test_preprocessing_follows_the_weights_unless_the_user_says_otherwise(zoo_ma
         (("--model", "lenet5", "--pretrained", "--finetune.l2sp", "1"), "nothing to pull back"),
         (("--model", "lenet5_1998", "--pretrained", "--finetune", "linear"), "has no weights: use full"),
         (("--model", "lenet5", "--pretrained", "hf-hub:nouser"), "hf-hub"),
+        (("--model", "lenet5", "--pretrained", "https://a.b/c.pt"), "'https://a.b/c.pt' is an address"),
+        (("--model", "lenet5", "--pretrained="), "pretrained is empty"),
+        (
+            ("--model", "lenet5", "--pretrained", "--finetune", "gradual", "--trainer.max_steps", "30"),
+            "the run has no last epoch: set finetune.unfreeze_every",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(words: tuple[str, ...], message: str, zoo_main: Zoo, tmp_path: Path) -> None:
@@ -351,6 +359,76 @@ def test_wrong_input_is_one_line(words: tuple[str, ...], message: str, zoo_main:
     assert message.replace("hf-hub", "user/name") in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("finetune: [linear]", "finetune is ['linear']: it must be a method"),
+        ("model.pretrained: mnist", "in a configuration file it stands beside model"),
+        (
+            "model: {class_path: lenet5, init_args: {pretrained: mnist}}",
+            "in a configuration file it stands beside model",
+        ),
+    ],
+)
+def test_wrong_configuration_files(text: str, message: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{text}\n")
+    outcome = zoo_main("fit", "--config", "mine.yaml", "--model", "lenet5", "--pretrained")
+    assert (outcome.status, message in outcome.err) == (2, True), outcome.err
+
+
+def test_a_method_in_a_configuration_file(zoo_main: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("model: lenet5\npretrained: mnist\nfinetune: linear\nrecipe: {epochs: 1}\n")
+    outcome = zoo_main("fit", "--config", "mine.yaml", "--run_dir", "first")
+    assert outcome.status == 0, outcome.err
+    assert "the last layer alone, 850 parameters" in outcome.out
+    assert "lenet5: 61,706 parameters" in outcome.out
+    again = zoo_main("fit", "--config", "first/config.yaml", "--finetune", "full", "--run_dir", "second")
+    assert again.status == 0, again.err
+    augment = [
+        zoo.load(tmp_path / run / "checkpoints/last.ckpt").data["args"]["augment"] for run in ("first", "second")
+    ]
+    assert augment == ["none", "affine"]
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(zoo_main: Zoo, tmp_path: Path) -> None:
+    model = zoo.load("lenet5.mnist")
+    for name in ("mine", "other"):
+        write_weights(tmp_path / f"{name}.safetensors", model.state_dict(), model.description())
+    words = ("fit", "--model", "lenet5", "--pretrained", "mine.safetensors", "--finetune", "gradual")
+    assert zoo_main(*words, "--finetune.unfreeze_every", 1, "--recipe.epochs", 2, "--run_dir", "run").status == 0
+    (tmp_path / "mine.safetensors").unlink()
+    for source in ("other.safetensors", "false"):
+        refused = zoo_main("fit", "--run_dir", "run", "--resume", "--pretrained", source)
+        assert (refused.status, "it cannot change within a run" in refused.err) == (2, True), refused.err
+    resumed = zoo_main("fit", "--run_dir", "run", "--resume", "--trainer.max_epochs", 3)
+    assert resumed.status == 0, resumed.err
+    after = zoo.load(tmp_path / "run/checkpoints/last.ckpt")
+    assert (after.preprocessing, after.pretrained) == (model.preprocessing, "mine.safetensors")
+
+
+def test_evaluation_takes_one_source(zoo_main: Zoo) -> None:
+    both = zoo_main("test", "--ckpt", "lenet5.mnist", "--pretrained", "mnist", "--data", "digits")
+    assert "ckpt_path is lenet5.mnist and pretrained is mnist: say one of them" in both.err
+    none = zoo_main("test", "--model", "lenet5", "--model.pretrained=false", "--data", "digits")
+    assert (none.status, "test needs a checkpoint" in none.err) == (2, True)
+    small = zoo_main("test", "--model", "lenet5", "--pretrained", "mnist", "--model.image_size", 28, "--data", "digits")
+    assert (small.status, "do not fill this lenet5: not loaded" in small.err) == (2, True)
+
+
+def test_evaluation_prepares_images_as_the_user_says(zoo_main: Zoo) -> None:
+    words = ("test", "--ckpt", "lenet5.mnist", "--data", "digits")
+    usual, cropped = zoo_main(*words), zoo_main(*words, "--data.crop", 0.6)
+    assert (usual.status, cropped.status) == (0, 0), cropped.err
+    assert usual.out != cropped.out
+
+
+def test_weights_of_which_nothing_fits(zoo_main: Zoo, tmp_path: Path) -> None:
+    model = zoo.load("lenet5.mnist")
+    write_weights(tmp_path / "mine.safetensors", model.state_dict(), model.description())
+    outcome = zoo_main("fit", "--model", "softmax", "--pretrained", "mine.safetensors")
+    assert (outcome.status, "fits" in outcome.err) == (2, True), outcome.err
 
 
 @pytest.mark.parametrize(
@@ -379,6 +457,27 @@ def test_offline_is_said_before_torch_is_imported(words: str, wanted: str, tmp_p
     assert "weights in the package: lenet5.mnist" in done.stderr
     assert str(tmp_path) in done.stderr  # where a cached copy is looked for
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_default_backbone_is_timms_of_ours() -> None:
+    assert weights.default_argument("timm", "backbone") == early.DEFAULT_BACKBONE
+
+
+@pytest.mark.parametrize("source", ["false", "False", "null", "mine.pt", "./mine.pt"])
+def test_local_work_asks_no_network(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.hub._fault", lambda *_: "the network cannot be reached")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    early.check_network(["--model", "timm", "--model.backbone", "resnet18", "--pretrained", source], are_options=True)
+    with pytest.raises(UserError, match="the network cannot be reached"):
+        early.check_network(["--model", "timm", "--pretrained", "true"], are_options=True)
+
+
+def test_a_mirrored_digit_is_another_one(zoo_main: Zoo, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (28, 28)).save(tmp_path / "7.png")
+    outcome = zoo_main("predict", "--ckpt", "lenet5.mnist", "7.png", "--tta", "flip")
+    assert (outcome.status, "mirrors images: those of mnist change their class" in outcome.err) == (2, True)
 
 
 def test_what_is_cached_needs_no_network(zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_output_of_other_classes_or_unwanted_stays(num_classes: int) -> None:
     assert torch.equal(model.output.weight, before["output.weight"])
     assert torch.equal(model.output.bias, before["output.bias"])
     assert [name for name, _ in report.skipped] == ["output.weight", "output.bias"]
-    assert report.lines()[1:] == ["not loaded: output.weight, output.bias (the output layer stays as it is)"]
+    assert report.lines()[1:] == ["not loaded: output.weight, output.bias (new, for other classes)"]
     assert not report.unused
     if num_classes == 3:
         assert fit_weights(model, source, strict=True).lines() == [

@@ -11,11 +11,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.description import check_description, is_ours
 from zoo.finetune import Finetune
-from zoo.pretrained import HUB, hub_path
+from zoo.pretrained import hub_path
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, create_model, model_class, nearest
 from zoo.weight_files import atomic_file, read_weights
-from zoo.weights import is_listed
+from zoo.weights import HUB, is_listed
 
 
 def load(where: str | os.PathLike[str]) -> ImageClassifier:
@@ -39,8 +39,10 @@ def load(where: str | os.PathLike[str]) -> ImageClassifier:
     """
     name = str(where)
     if is_listed(name) and not Path(name).exists():
-        model, _, weights = name.partition(".")
-        return create_model(model, pretrained=weights).eval()
+        listed, _, weights = name.partition(".")
+        model = create_model(listed, pretrained=weights).eval()
+        model.data = {"name": weights.partition("_")[0], "args": {}, "class_names": model.class_names}
+        return model
     if name.startswith(HUB):
         return _load_file(hub_path(name), name)
     return _load_file(where, name)

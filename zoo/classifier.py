@@ -1,18 +1,17 @@
 """`ImageClassifier`: the only training logic. A family subclasses it and adds layers, nothing else."""
 
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from zoo._version import __version__
+from zoo.description import describe, warn_of_difference
+from zoo.divergence import check_loss, check_weights
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
 from zoo.layers import Init, initialize
 from zoo.losses import balanced_weights, compute_loss, mix
@@ -24,10 +23,6 @@ from zoo.seeds import mixed_seed
 
 GPU_CHECK_INTERVAL = 50
 """On a GPU, reading the loss waits for the device: the check for a finite loss runs once in this many steps."""
-
-
-class DivergedError(RuntimeError):
-    """The training loss is no longer a finite number."""
 
 
 class ImageClassifier(L.LightningModule):
@@ -161,9 +156,9 @@ class ImageClassifier(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Remember how the data module prepares images and what it calls the classes; weigh the classes."""
         data = getattr(self.trainer, "datamodule", None)
-        if describe := getattr(data, "describe", None):
-            self.data = describe()
-            _compare(self.preprocessing, self.data["preprocessing"])
+        if describe_data := getattr(data, "describe", None):
+            self.data = describe_data()
+            warn_of_difference(self.preprocessing, self.data["preprocessing"])
             self.preprocessing, self.class_names = self.data["preprocessing"], self.data["class_names"]
         if stage == "fit":
             if getattr(data, "gives_features", False) and self.finetune.method != "linear":
@@ -253,7 +248,7 @@ class ImageClassifier(L.LightningModule):
         if self._start:
             loss = loss + self.finetune.l2sp * start_penalty(self, self._start)
         if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
-            self._check_finite(loss)
+            check_loss(loss, self.trainer)
         return loss
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -264,12 +259,6 @@ class ImageClassifier(L.LightningModule):
             return logits_from_features(self, images, self.feature_shape)
         logits: Tensor = self(images)
         return logits
-
-    def _check_finite(self, loss: Tensor) -> None:
-        if not math.isfinite(loss.item()):
-            rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
-            where = f"epoch {self.current_epoch + 1}, step {self.global_step}, learning rate {rate:.3g}"
-            raise DivergedError(f"the training loss is {loss.item()} at {where}: try a lower --recipe.lr")
 
     def on_train_epoch_start(self) -> None:
         """Forget the steps of the last epoch; freeze what is frozen in this one."""
@@ -284,8 +273,7 @@ class ImageClassifier(L.LightningModule):
             self.train_loss.update((torch.stack(losses).float() * images).sum(), sum(sizes))
             self.train_acc.update(torch.stack(correct).sum(), sum(sizes))
             self._log("train")
-        if not all(torch.isfinite(parameter).all() for parameter in self.parameters()):
-            raise DivergedError(f"weights are not finite after epoch {self.current_epoch + 1}: try a lower --recipe.lr")
+        check_weights(self, self.current_epoch)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count one batch of the validation split."""
@@ -365,25 +353,4 @@ class ImageClassifier(L.LightningModule):
 
     def description(self) -> dict[str, Any]:
         """Name, arguments, recipe and data of this model, as plain values."""
-        return {
-            "name": type(self).__name__,
-            "version": __version__,
-            "args": _plain(self.hparams),
-            "recipe": self.recipe.as_dict(),
-            "pretrained": self.pretrained,
-            "finetune": self.finetune.as_dict(),
-            "data": {**self.data, "preprocessing": self.preprocessing, "class_names": self.class_names},
-        }
-
-
-def _compare(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Warn where images are prepared in another way than those that the weights were trained on."""
-    keys = ("image_size", "border", "mean", "std")
-    if differing := [key for key in keys if expected and expected[key] != found[key]]:
-        what = ", ".join(f"{key} is {found[key]} and was {expected[key]}" for key in differing)
-        how = "data.use_preprocessing(model.preprocessing) before the run prepares them alike"
-        rank_zero_warn(f"images are not prepared as those that the weights were trained on: {what}. {how}")
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+        return describe(self)

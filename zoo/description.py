@@ -1,13 +1,42 @@
-"""What a weights file says about its model: plain values, which are checked before anything is made of them."""
+"""What is written about a model beside its weights: plain values, which are checked before anything is made of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from zoo._version import __version__
+
+if TYPE_CHECKING:
+    from zoo.classifier import ImageClassifier
 
 KEYS = ("name", "args", "recipe", "data")
 _KINDS: dict[str, type] = {"name": str, "args": dict, "recipe": dict, "data": dict}
 _OPTIONAL: dict[str, type] = {"pretrained": str, "finetune": dict}
 _OF_DATA: dict[str, type] = {"preprocessing": dict, "class_names": list, "args": dict, "name": str}
 _OF_IMAGES: dict[str, type] = {"image_size": int, "in_channels": int, "border": int, "mean": list, "std": list}
+
+
+def describe(model: "ImageClassifier") -> dict[str, Any]:
+    """Name, arguments, recipe and data of a model, as plain values."""
+    return {
+        "name": type(model).__name__,
+        "version": __version__,
+        "args": {str(key): list(value) if isinstance(value, tuple) else value for key, value in model.hparams.items()},
+        "recipe": model.recipe.as_dict(),
+        "pretrained": model.pretrained,
+        "finetune": model.finetune.as_dict(),
+        "data": {**model.data, "preprocessing": model.preprocessing, "class_names": model.class_names},
+    }
+
+
+def warn_of_difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Warn where images are prepared in another way than those that the weights were trained on."""
+    keys = ("image_size", "border", "mean", "std")
+    if differing := [key for key in keys if expected and expected[key] != found[key]]:
+        what = ", ".join(f"{key} is {found[key]} and was {expected[key]}" for key in differing)
+        how = "data.use_preprocessing(model.preprocessing) before the run prepares them alike"
+        rank_zero_warn(f"images are not prepared as those that the weights were trained on: {what}. {how}")
 
 
 def is_ours(description: object) -> bool:

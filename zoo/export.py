@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 
 from zoo.checkpoint import load
 from zoo.classifier import ImageClassifier
+from zoo.model_card import publishable
 from zoo.registry import nearest
 from zoo.weight_files import atomic_file, write_weights
 
@@ -82,7 +83,7 @@ def export(model: ImageClassifier, path: Path, kind: str) -> None:
     _check(model, kind)
     if kind == "safetensors":
         tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-        write_weights(path, tensors, portable(model.description()))
+        write_weights(path, tensors, publishable(model.description()))
         return
     program = _trace(model)
     with atomic_file(path) as file:
@@ -127,25 +128,8 @@ def facts(model: ImageClassifier) -> dict[str, Any]:
         **NOTES,
         "preprocessing": model.preprocessing,
         "class_names": model.class_names,
-        "description": portable(model.description()),
+        "description": publishable(model.description()),
     }
-
-
-def portable(description: dict[str, Any]) -> dict[str, Any]:
-    """A model's description without absolute paths: those of its data go, a file of weights keeps its name."""
-    data, pretrained = description["data"], description["pretrained"]
-    kept = {name: value for name, value in data.get("args", {}).items() if not _is_absolute(value)}
-    return {
-        **description,
-        "data": {**data, "args": kept} if "args" in data else data,
-        "pretrained": Path(pretrained).name if _is_absolute(pretrained) else pretrained,
-    }
-
-
-def _is_absolute(value: object) -> bool:
-    if isinstance(value, list):
-        return any(map(_is_absolute, value))
-    return isinstance(value, str) and Path(value).is_absolute()
 
 
 def _check(model: ImageClassifier, kind: str) -> None:

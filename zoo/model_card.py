@@ -179,7 +179,7 @@ def _measured(
 def _training_rows(facts: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if facts.get("pretrained"):
         yield "started from", _text(facts["pretrained"])
-    if not facts["data"].get("name"):  # not trained since: what is to be said is what is known about those weights
+    if not facts["data"].get("args"):  # not trained since: what is to be said is what is known about those weights
         known = _known(facts)
         told = (
             {"data": known.data, "recipe": known.recipe, **known.results, "measured": known.measured} if known else {}

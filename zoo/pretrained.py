@@ -13,15 +13,10 @@ from zoo.hub import hub_file, web_file
 from zoo.registry import model_class
 from zoo.weight_files import read_weights, verify
 from zoo.weight_match import Report, fit_weights
-from zoo.weights import FOLDER, Weights, default_argument, find_weights, weights_of
+from zoo.weights import FOLDER, HUB, SUFFIXES, Weights, default_argument, find_weights, weights_of
 
 if TYPE_CHECKING:
     from zoo.classifier import ImageClassifier
-
-HUB = "hf-hub:"
-"""What a name on the Hugging Face hub starts with: hf-hub:user/name, or hf-hub:user/name@revision."""
-SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth", ".bin", ".tar")
-"""A name that ends like this is meant as a file, also if there is none."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,8 @@ def find_pretrained(model: str, source: str | bool, arguments: Mapping[str, Any]
     name = str(source)
     if name.startswith(HUB):
         return _from_file(model, hub_path(name), label=name)
+    if "://" in name:
+        raise ValueError(f"'{name}' is an address: fetch the file, and name it")
     is_listed = source is True or any(known.name == name for known in weights_of(model))
     if not is_listed and (Path(name).is_file() or "/" in name or name.endswith(SUFFIXES)):
         return _from_file(model, Path(name), label=name)
@@ -170,6 +167,8 @@ def apply_pretrained(model: "ImageClassifier", found: Pretrained, *, keep_output
         if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
             is_same_size &= model.in_channels == found.arguments.get("in_channels")
         report = fit_weights(model, found.tensors, keep_output=keep_output, strict=found.is_complete and is_same_size)
+    if not report.loaded and not report.adapted:
+        raise ValueError(f"nothing in {found.label} fits this {type(model).__name__}: {report.lines()[1]}")
     model.pretrained = found.label
     model.loaded = (*report.loaded, *(name for name, _ in report.adapted))
     model.preprocessing = preprocessing_for(model, found.preprocessing)

@@ -221,7 +221,7 @@ def _misfits(
     reasons: dict[str, str] = {}
     for name, target in targets.items():
         if name in output and not keep_output:
-            reasons[name] = "the output layer stays as it is"
+            reasons[name] = "new, for other classes"
         elif name not in found:
             if not name.endswith(_COUNTER):
                 reasons[name] = "not in the file"

@@ -13,6 +13,12 @@ FOLDER = Path(__file__).parent
 """Where the embedded weights lie."""
 
 
+HUB = "hf-hub:"
+"""What a name on the Hugging Face hub starts with: hf-hub:user/name, or hf-hub:user/name@revision."""
+SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth", ".bin", ".tar")
+"""A name that ends like this is meant as a file, also if there is none."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Trained weights of one model.
