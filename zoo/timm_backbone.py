@@ -43,7 +43,7 @@ from zoo.registry import InputSize, ModelInfo, closest, model_info, nearest
 
 
 class TimmModel(ImageClassifier):
-    """A network of timm, with random weights.
+    """A network of timm; `create_model("timm", backbone=..., pretrained=True)` gives it timm's weights.
 
     Args:
         num_classes: Number of classes.
@@ -160,9 +160,9 @@ def check_backbone(backbone: str) -> None:
 
 def configuration(backbone: str) -> PretrainedCfg:
     """What timm knows about the network, or about the weights that a tag names."""
-    configuration = timm.get_pretrained_cfg(backbone)
-    assert configuration is not None
-    return configuration
+    facts = timm.get_pretrained_cfg(backbone)
+    assert facts is not None
+    return facts
 
 
 def create_network(backbone: str, in_channels: int, image_size: int, **arguments: Any) -> nn.Module:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor
 
 from zoo.registry import nearest
@@ -115,6 +116,7 @@ def fit_timm_weights(model: TimmModel, tensors: Mapping[str, Tensor], *, keep_ou
     finally:
         quiet.setLevel(level)
     model.backbone = network.train(model.training)
+    model.to(memory_format=torch.channels_last)
     if not keep_output:
         model.backbone.reset_classifier(model.num_classes)
     return _report(model, tensors)
