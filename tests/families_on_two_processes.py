@@ -53,4 +53,5 @@ if __name__ == "__main__":
         result = difference(family, arguments)
         if dist.get_rank() == 0:
             print(json.dumps([family, *result]), flush=True)
+    dist.barrier()  # a process that leaves first can bring the other's connection down
     dist.destroy_process_group()

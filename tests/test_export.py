@@ -147,7 +147,7 @@ def test_files_say_what_is_needed_to_run_them(kind: str, tmp_path: Path) -> None
         assert (found["preprocessing"], found["class_names"]) == (model.preprocessing, model.class_names)
         assert "softmax" in found["output"]
         assert found == facts(model)
-    assert description["data"]["args"] == {"file": "labels.csv"}
+    assert description["data"]["args"] == {}  # places on this machine, relative ones too
     assert description["pretrained"] == "start.safetensors"
     assert zoo.create_model(description["name"], **description["args"]).num_classes == 2
 
