@@ -110,7 +110,10 @@ class ZooCLI(LightningCLI):
             )
         else:
             parser.add_argument(
-                "--ckpt_path", type=str | None, default=None, help="The checkpoint, such as runs/.../best.ckpt."
+                "--ckpt_path",
+                type=str | None,
+                default=None,
+                help="A checkpoint, an exported file, lenet5.mnist, hf-hub:...",
             )
             if self.verb != "predict":
                 add_pretrained(parser)

@@ -408,6 +408,20 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(zoo_main: Zoo, t
     assert (after.preprocessing, after.pretrained) == (model.preprocessing, "mine.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lenet5.mnits", "Did you mean 'mnist'"),
+        ("plain20.mnist", "plain20 has no trained weights of its own"),
+        ("lenet5.ckpt", "no checkpoint at 'lenet5.ckpt'"),
+        ("lenet.mnist", "no checkpoint at 'lenet.mnist'"),
+    ],
+)
+def test_a_name_that_is_no_weights(name: str, message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        zoo.load(name)
+
+
 def test_evaluation_takes_one_source(zoo_main: Zoo) -> None:
     both = zoo_main("test", "--ckpt", "lenet5.mnist", "--pretrained", "mnist", "--data", "digits")
     assert "ckpt_path is lenet5.mnist and pretrained is mnist: say one of them" in both.err

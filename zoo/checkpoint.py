@@ -15,7 +15,7 @@ from zoo.pretrained import hub_path
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, create_model, model_class, nearest
 from zoo.weight_files import atomic_file, read_weights
-from zoo.weights import HUB, is_listed
+from zoo.weights import HUB, SUFFIXES
 
 
 def load(where: str | os.PathLike[str]) -> ImageClassifier:
@@ -38,8 +38,8 @@ def load(where: str | os.PathLike[str]) -> ImageClassifier:
         ['0', '1', '2']
     """
     name = str(where)
-    if is_listed(name) and not Path(name).exists():
-        listed, _, weights = name.partition(".")
+    listed, _, weights = name.partition(".")
+    if listed in MODELS and weights and not name.endswith(SUFFIXES) and not Path(name).exists():
         model = create_model(listed, pretrained=weights).eval()
         model.data = {"name": weights.partition("_")[0], "args": {}, "class_names": model.class_names}
         return model
