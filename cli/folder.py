@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from zoo._version import __version__
 from zoo.cli.errors import UserError, user_errors
+from zoo.cli.output import replacing
 
 RUN_DIR_VARIABLE = "ZOO_RUN_DIR"
 """Processes that a distributed strategy starts find the first process's run folder here."""
@@ -63,9 +64,8 @@ def _new_folder(path: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file in one step: a reader sees the old one or the new one."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    with replacing(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

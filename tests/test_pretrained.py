@@ -263,6 +263,23 @@ def test_timms_weights_that_are_not_there(backbone: str, tag: str | bool, messag
         timm_weights(backbone, tag)
 
 
+def test_a_model_of_ours_comes_from_the_hub_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    published = zoo.load("lenet5.mnist")
+    place, commit = tmp_path / "models--user--net", "0" * 39 + "2"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs/main").write_text(commit)
+    write_weights(place / "snapshots" / commit / "model.safetensors", published.state_dict(), published.description())
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for model in (zoo.create_model("hf-hub:user/net"), zoo.load("hf-hub:user/net")):
+        assert type(model).__name__ == "lenet5"
+        assert all(torch.equal(value, published.state_dict()[name]) for name, value in model.state_dict().items())
+        assert (model.class_names, model.preprocessing) == (published.class_names, published.preprocessing)
+    other = zoo.create_model("hf-hub:user/net", num_classes=5, recipe="default")
+    assert (other.output.weight.shape[0], other.pretrained) == (5, "hf-hub:user/net")
+
+
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "resnetv2_50x1_bit"])
 def test_weights_that_timm_converted_come_from_the_hub(backbone: str) -> None:
     found = timm_weights(backbone, True)

@@ -264,9 +264,10 @@ def create_model(
         'vgg16'
     """
     if name.startswith("hf-hub:"):
-        from zoo.checkpoint import load
+        from zoo.checkpoint import read_checkpoint
+        from zoo.pretrained import hub_path
 
-        pretrained, name = name, type(load(name)).__name__
+        pretrained, name = name, read_checkpoint(hub_path(name))["zoo"]["name"]
     info = model_info(name)
     chosen = info.recipe(recipe) if isinstance(recipe, str) else recipe
     if pretrained:
