@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from zoo.benchmarks.environment import environment
+
 RESULTS = Path(__file__).resolve().parent / "results" / "speed"
 ROUNDS = 5
 FIT_OPTIONS = ["--data.augment", "none", "--trainer.limit_val_batches", "0", "--no_test", "true"]
@@ -204,18 +206,6 @@ def linear(root: str) -> dict[str, Any]:
     )
     ratio = seconds["epoch_on_images_seconds"] / seconds["epoch_on_features_seconds"]
     return {"training_images": data.sizes["train"], **seconds, "ratio": ratio}
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on."""
-    import importlib.metadata
-
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    packages = ("torch", "torchvision", "lightning", "albumentations", "numpy")
-    return {
-        "hardware": {"processor": cpu[0].partition(":")[2].strip(), "cores": len(os.sched_getaffinity(0))},
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
 
 
 def main() -> None:

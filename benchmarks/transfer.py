@@ -28,7 +28,7 @@ import lightning as L
 import torch
 
 import zoo
-from zoo.benchmarks.speed import environment
+from zoo.benchmarks.environment import environment
 from zoo.cached import cache_features
 from zoo.datamodules import Digits, Folder
 from zoo.datamodules.base import ImageDataModule

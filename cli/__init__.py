@@ -16,6 +16,7 @@ VERBS = {
     "probe": "other learners on such features: logistic regression, nearest neighbours",
     "export": "a trained model as safetensors, ONNX or torch.export, checked against the original",
     "push": "publish a trained model on the Hugging Face hub, with a model card",
+    "benchmark": "comparison tables: published beside measured, with a verdict",
     "data": "the data sets: list, show, check, prepare",
     "list": "the models, and what is known about them",
     "info": "one model: paper, parameters, published results, deviations from the paper",
@@ -70,6 +71,10 @@ def _dispatch(args: list[str]) -> int:
         from zoo.cli import data
 
         return data.run(args[1:])
+    if verb == "benchmark":
+        from zoo.cli import benchmark
+
+        return benchmark.run(args[1:])
     if not (HELP | {"--print_config"}) & set(args):
         from zoo.cli.early import check_network
 

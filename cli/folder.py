@@ -1,26 +1,18 @@
 """The run folder: config.yaml, run.json, metrics.csv, TensorBoard events, curves.png, checkpoints."""
 
-import importlib.metadata
 import json
 import os
-import platform
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from zoo._version import __version__
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.output import replacing
 
 RUN_DIR_VARIABLE = "ZOO_RUN_DIR"
 """Processes that a distributed strategy starts find the first process's run folder here."""
-PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "albumentations", "numpy")
 
 
 def make_run_folder(wanted: str | None, default: Path) -> Path:
@@ -71,46 +63,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as JSON, in one step."""
     write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def environment() -> dict[str, Any]:
-    """What the numbers of a run depend on besides its configuration."""
-    versions = {"zoo": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "command": shlex.join(["zoo", *sys.argv[1:]]),
-        "versions": versions,
-        "hardware": {
-            "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-            "system": platform.platform(),
-        },
-        "git_commit": _git_commit(),
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """The commit of the folder that the command runs in, with `-dirty` when files differ from it."""
-    try:
-        head = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head.stdout.strip()

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from zoo.cli import front
 from zoo.cli.errors import UserError
 from zoo.finetune import Finetune
-from zoo.recipe import Recipe
+from zoo.recipe import WITHOUT_MOMENTUM, Recipe
 
 OTHER_OPTIONS = {
     "batch_size": "data.init_args.batch_size",
@@ -59,7 +59,7 @@ def recipe_changes(said: Namespace, arguments: list[str]) -> dict[str, Any]:
         arguments: The command line.
 
     Raises:
-        UserError: If two options say different things about one field.
+        UserError: If two options say different things about one field, or one that is typed would have no effect.
     """
 
     def is_typed(option: str) -> bool:
@@ -79,4 +79,7 @@ def recipe_changes(said: Namespace, arguments: list[str]) -> dict[str, Any]:
             raise UserError(f"recipe.{field_name} is {changes[field_name]} and {option} is {value}: say one of them")
         if field_name not in changes or is_typed(option):
             changes[field_name] = value
+    optimizer, momentum = changes.get("optimizer"), changes.get("momentum")
+    if momentum and optimizer in WITHOUT_MOMENTUM and is_typed("recipe.momentum"):
+        raise UserError(f"recipe.momentum is {momentum}: {optimizer} has none, leave it out")
     return changes

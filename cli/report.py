@@ -1,12 +1,15 @@
 """What `zoo fit` says and writes about a run: the first lines, config.yaml, run.json, curves.png, the last lines."""
 
 import json
+import shlex
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from zoo.benchmarks.environment import environment
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, namespace
-from zoo.cli.folder import environment, write_json, write_text
+from zoo.cli.folder import write_json, write_text
 from zoo.cli.metrics_log import plot_curves
 from zoo.cli.progress import readable_time
 
@@ -87,6 +90,7 @@ def start_record(cli: "FitCLI") -> dict[str, Any]:
         "images": cli.datamodule.sizes,
         "precision": str(cli.trainer.precision),
         "devices": cli.trainer.num_devices * cli.trainer.num_nodes,
+        "command": shlex.join(["zoo", *sys.argv[1:]]),
         **environment(),
     }
     if cli.found is not None:

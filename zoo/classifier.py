@@ -2,21 +2,24 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from zoo.description import describe, warn_of_difference
 from zoo.divergence import check_loss, check_weights
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
 from zoo.layers import Init, initialize
-from zoo.losses import balanced_weights, compute_loss, mix
+from zoo.losses import balanced_weights, compute_loss, l1_penalty, mix
 from zoo.metrics import Average
-from zoo.optim import make_optimizer, rate_factor
+from zoo.optim import check_line_search, hidden_layers, limit_norms, make_optimizer, rate_factor, repeatable
 from zoo.recipe import Recipe
 from zoo.registry import MODELS
 from zoo.seeds import mixed_seed
@@ -176,8 +179,16 @@ class ImageClassifier(L.LightningModule):
         self._start = {name: value.to(self.device) for name, value in self._start.items()}
 
     def on_train_start(self) -> None:
-        """Freeze what is frozen in this epoch, which a resumed run may start in the middle of."""
+        """Freeze what is frozen in this epoch, which a resumed run may start in the middle of; take this step's rate.
+
+        A checkpoint has the rate that followed when it was written: 0 at the end of a run that is now made longer.
+        """
         self._freeze()
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, LambdaLR):
+            groups = schedule.optimizer.param_groups
+            for group, peak, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group["lr"] = peak * factor(schedule.last_epoch)
 
     def on_fit_end(self) -> None:
         """Nothing stays frozen after the run, and what it trained can be fine-tuned in turn."""
@@ -229,6 +240,9 @@ class ImageClassifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and mixing, so that a resumed run draws what the uninterrupted one would have drawn."""
+        self._seed_step(batch_idx)
+
+    def _seed_step(self, batch_idx: int) -> None:
         seed = mixed_seed(self._seed, self.current_epoch, batch_idx, self.global_rank)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
@@ -247,6 +261,8 @@ class ImageClassifier(L.LightningModule):
         self._seen.append((loss.detach(), (logits.detach().argmax(dim=1) == labels).sum(), len(labels)))
         if self._start:
             loss = loss + self.finetune.l2sp * start_penalty(self, self._start)
+        if self.recipe.l1:
+            loss = loss + self.recipe.l1 * l1_penalty(self, self.recipe)
         if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
             check_loss(loss, self.trainer)
         return loss
@@ -315,8 +331,31 @@ class ImageClassifier(L.LightningModule):
         # Once an epoch: a call of `log` at every step costs a small network a fifth of its training time.
         self.log_dict({f"{stage}/{name}": getattr(self, f"{stage}_{name}") for name in ("loss", "acc")})
 
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take a step. L-BFGS evaluates its batch several times: metrics count the first, and all draw alike."""
+        if self.recipe.optimizer != "lbfgs" or optimizer_closure is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            steps = len(self._seen)
+            closure = repeatable(self, partial(self._seed_step, batch_idx), optimizer_closure)
+            super().optimizer_step(epoch, batch_idx, optimizer, closure)
+            del self._seen[steps + 1 :]
+        if self.recipe.max_norm:
+            limit_norms(self, self.output, self.recipe.max_norm)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The recipe's optimiser and schedule."""
+        """The recipe's optimiser and schedule.
+
+        Raises:
+            ValueError: If the network or the trainer does not go with the recipe.
+        """
+        self._check_recipe()
         # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it, and
         # with momentum it takes no parameters that join the others later.
         can_fuse = "mixed" not in str(self.trainer.precision) and not self.finetune.changes
@@ -325,10 +364,15 @@ class ImageClassifier(L.LightningModule):
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
         total_steps = self.trainer.estimated_stepping_batches
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_factor(self.recipe, step, total_steps, steps_per_epoch)
-        )
+        schedule = LambdaLR(optimizer, lambda step: rate_factor(self.recipe, step, total_steps, steps_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _check_recipe(self) -> None:
+        if self.recipe.optimizer == "lbfgs":
+            check_line_search(self.trainer)
+        if self.recipe.max_norm and not hidden_layers(self, self.output):
+            what = f"{type(self).__name__} has no hidden layer that is trained"
+            raise ValueError(f"recipe.max_norm is {self.recipe.max_norm}, but {what}: it must be 0")
 
     def configure_gradient_clipping(
         self,

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from zoo.optim import is_decayed
 from zoo.recipe import Recipe
 
 RUBBISH_PENALTY = 0.1
@@ -63,6 +64,11 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "map": maximum_a_posteriori,
     "perceptron": perceptron,
 }
+
+
+def l1_penalty(model: nn.Module, recipe: Recipe) -> Tensor | float:
+    """The sum of the absolute values of the trained parameters that the recipe's weight decay is for."""
+    return sum(p.abs().sum() for p in model.parameters() if p.requires_grad and is_decayed(p, recipe))
 
 
 def probabilities(logits: Tensor, targets: Tensor) -> Tensor:

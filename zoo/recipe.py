@@ -4,7 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
+OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "lbfgs")
+WITHOUT_MOMENTUM = ("adagrad", "adadelta", "lbfgs")
+OFF_WITH_LBFGS = {"weight_decay": 0, "layer_decay": 1, "gradient_clip": 0, "max_norm": 0}
+"""It has one rate and no decay; its line search needs the gradient of the loss, and a history of unaltered steps."""
 SCHEDULES = ("constant", "cosine", "linear", "step")
 CLASS_WEIGHTS = ("none", "balanced")
 LOSSES = ("cross_entropy", "mse", "map", "perceptron")
@@ -15,12 +18,18 @@ class Recipe:
     """The single owner of every training setting: nothing else sets the rate, the batch or the length of a run.
 
     Args:
-        optimizer: One of sgd, nesterov, adam, adamw.
+        optimizer: One of sgd, nesterov, adam, adamw, adagrad, adadelta, rmsprop, lbfgs. What the recipe does not say is
+            torch's default. lbfgs (Liu & Nocedal 1989) evaluates the batch up to 25 times in a step, with a line search
+            that ends where the strong Wolfe conditions hold; it is for full or large batches, and `lr` is the length
+            that the search tries first. It needs weight_decay 0.
         lr: Peak learning rate, for the global batch of `batch_size` images.
-        momentum: Momentum of sgd and nesterov; beta1 of adam and adamw.
+        momentum: Momentum of sgd, nesterov and rmsprop (0 is plain RMSProp); beta1 of adam and adamw. adagrad, adadelta
+            and lbfgs have none: there it has no effect.
         weight_decay: L2 penalty (decoupled in adamw) on weights; biases and norm parameters are decayed too only
             when `decay_all` is true.
         decay_all: Decay biases and norm parameters as well, as papers before 2017 did.
+        l1: Strength of the L1 penalty: times the sum of the absolute values that `weight_decay` is for, it is minimised
+            with the loss and not logged as part of it; 0 is off.
         schedule: constant, cosine or linear (both down to zero), or step (divided by 10 at each milestone).
         milestones: Fractions of the run at which the step schedule divides the rate by 10.
         warmup_epochs: Epochs over which the rate grows linearly from near zero; may be fractional.
@@ -36,6 +45,9 @@ class Recipe:
         ema: Decay of an exponential moving average of the weights, used for evaluation; 0 is off.
         layer_decay: The rate of each stage is this times the rate of the stage after it; 1 is off.
         gradient_clip: Largest global L2 norm of the gradient; 0 is off.
+        max_norm: Largest L2 norm of the incoming weights of a hidden unit, a row of a linear layer or a filter of a
+            convolution; longer ones are scaled back to it after each step (Srivastava et al. 2014, section 5.1). The
+            output layer has no hidden units and is left alone; 0 is off.
         source: Where the values come from.
 
     Raises:
@@ -47,6 +59,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_all: bool = False
+    l1: float = 0.0
     schedule: str = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     warmup_epochs: float = 0.0
@@ -60,6 +73,7 @@ class Recipe:
     ema: float = 0.0
     layer_decay: float = 1.0
     gradient_clip: float = 0.0
+    max_norm: float = 0.0
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -73,7 +87,7 @@ class Recipe:
         for name in ("batch_size", "epochs"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.lr > 0, "lr", self.lr, "greater than 0")
-        for name in ("weight_decay", "warmup_epochs", "mixup", "cutmix", "gradient_clip"):
+        for name in ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix", "gradient_clip", "max_norm"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("momentum", "label_smoothing", "ema"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
@@ -84,6 +98,10 @@ class Recipe:
             self.milestones,
             "growing fractions of the run between 0 and 1",
         )
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Check the values that do not go with one another."""
         is_entropy = self.loss == "cross_entropy"
         _require(
             is_entropy or not self.label_smoothing,
@@ -98,6 +116,8 @@ class Recipe:
             f"none with the loss {self.loss}",
         )
         _require(not (self.mixup and self.cutmix), "cutmix", self.cutmix, "0 when mixup is on: choose one")
+        for name, off in OFF_WITH_LBFGS.items() if self.optimizer == "lbfgs" else ():
+            _require(getattr(self, name) == off, name, getattr(self, name), f"{off} with the optimizer lbfgs")
 
     def replace(self, **changes: Any) -> "Recipe":
         """A copy with `changes`, checked like any other recipe."""

@@ -1,0 +1,255 @@
+"""One run: build, train, test once, measure; the result as plain values.
+
+The weights of the last epoch are tested, unless the settings choose the epoch by its validation loss: nothing is ever
+chosen on test images. Everything random follows from the seed, and a run that was interrupted goes on from its last
+checkpoint with the numbers that it would have had.
+"""
+
+import functools
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+import zoo
+from zoo.benchmarks.data import build_data
+from zoo.benchmarks.environment import environment
+from zoo.benchmarks.jobs import Job
+from zoo.benchmarks.measures import MEASURES
+from zoo.benchmarks.recorder import Recorder, rounded
+from zoo.benchmarks.results import write_result
+from zoo.benchmarks.settings import RESULTS_VERSION, Settings
+from zoo.cached import cache_features, why_not_cached
+from zoo.checkpoint import AtomicCheckpointIO
+from zoo.classifier import ImageClassifier
+from zoo.datamodules.base import ImageDataModule
+from zoo.divergence import DivergedError
+from zoo.recipe import Recipe
+from zoo.registry import model_info
+from zoo.weight_files import atomic_file
+
+PROGRESS = "progress.json"
+Report = Callable[[float], None]
+
+
+def run_job(job: Job) -> Path:
+    """Do one job and write its result; the result file. Wrong settings and divergence are results too."""
+    quiet()
+    settings = Settings(**job.settings)
+    if settings.protocol["threads"]:
+        torch.set_num_threads(settings.protocol["threads"])
+    job.work.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, Any] = {
+        "version": RESULTS_VERSION,
+        **{name: getattr(job, name) for name in ("suite", "size", "row", "seed", "key")},
+        "digest": settings.digest(),
+        "settings": job.settings,
+        "status": "finished",
+        "error": "",
+        "data": {"name": settings.data, "source": job.data.source, "fingerprint": job.data.fingerprint},
+    }
+    try:
+        Run(settings, job, facts).execute()
+    except DivergedError as error:
+        facts |= {"status": "diverged", "error": str(error)}
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if os.environ.get("ZOO_TRACEBACK") == "1":
+            raise
+        facts |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+    write_result(job.path, {**facts, "environment": environment()})
+    shutil.rmtree(job.work, ignore_errors=True)
+    return job.path
+
+
+def quiet() -> None:
+    """Spare whoever watches a hundred runs what Lightning says of each."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.|torch\.optim\.lr_scheduler")
+
+
+class Run:
+    """One run while it is being done.
+
+    Args:
+        settings: What is run.
+        job: Where, and with which seed.
+        facts: The result, which grows.
+    """
+
+    def __init__(self, settings: Settings, job: Job, facts: dict[str, Any]) -> None:
+        self.settings, self.job, self.facts = settings, job, facts
+        self.protocol = settings.protocol
+        facts |= {"seconds": 0.0, "steps": 0, "metrics": {}, "curve": [], "extra": {}}
+
+    def execute(self) -> None:
+        """Train and measure."""
+        members, started = self.protocol["members"], time.monotonic()
+        total = []
+        for member in range(members):
+            model, data = self.prepare(member)
+            if member == 0:
+                self.describe(model, data)
+                self.measure(model, data, before=True)
+            if self.protocol["train"]:
+                self.train(model, data, member)
+            if members > 1:
+                total.append(probabilities(model, data))
+        if members > 1:
+            self.add({"test/acc": accuracy(sum(total), data)})
+        elif self.protocol["train"]:
+            self.add(self.trainer(model, []).test(model, data, verbose=False)[0])
+        self.measure(model, data, before=False)
+        if not self.protocol["train"]:
+            self.facts["seconds"] = round(time.monotonic() - started, 2)
+
+    def prepare(self, member: int) -> tuple[ImageClassifier, ImageDataModule]:
+        """The network as it is before training, and its data."""
+        settings, seed = self.settings, self.job.seed
+        L.seed_everything(seed if member == 0 else 1000 * (seed + 1) + member, verbose=False)
+        data = build_data(settings, seed, self.job.root)
+        model = build_model(settings, data)
+        data.prepare_data()
+        data.setup("fit")
+        if self.protocol["members"] > 1:  # each sees a bootstrap sample (Breiman 1996, Bagging predictors)
+            train = data.splits["train"]
+            rows = np.random.default_rng((seed, member)).integers(len(train), size=len(train))
+            data.splits["train"] = train.take(rows)
+        return model, data
+
+    def describe(self, model: ImageClassifier, data: ImageDataModule) -> None:
+        """Add what is known before training."""
+        self.facts["data"] |= {
+            "images": data.sizes,
+            "num_classes": data.num_classes,
+            "image_size": data.image_size,
+        }
+        self.facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        arguments = {name: value for name, value in model.hparams.items() if not name.startswith("pretrained")}
+        self.facts["macs"] = multiply_adds(self.settings.model, json.dumps(arguments))
+
+    def train(self, model: ImageClassifier, data: ImageDataModule, member: int) -> None:
+        """Train from the start or from the last checkpoint; add the curve."""
+        folder, members = self.job.work / str(member), self.protocol["members"]
+        if self.settings.finetune["method"] == "linear" and not why_not_cached(model, data):
+            cache_features(model, data)
+        if self.protocol["curve"] == "test":
+            data.val_dataloader = data.test_dataloader  # type: ignore[method-assign]  # seen, but nothing follows
+        recorder = Recorder(
+            folder / "last.ckpt", self.protocol["curve"], lambda share: self.report((member + share) / members)
+        )
+        best = ModelCheckpoint(
+            dirpath=folder, filename="best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
+        )
+        trainer = self.trainer(model, [recorder, best] if self.protocol["select"] == "best" else [recorder])
+        start = folder / "last.ckpt"
+        try:
+            trainer.fit(model, data, ckpt_path=start if start.is_file() else None, weights_only=True)
+        finally:
+            self.facts["curve"] = recorder.curve
+            self.facts["seconds"] = round(self.facts["seconds"] + recorder.seconds, 2)
+            self.facts["steps"] += trainer.global_step
+        if self.protocol["select"] == "best":
+            state = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]
+            model.load_state_dict(state)
+        first, last = recorder.curve[0], recorder.curve[-1]
+        self.add({name: value for name, value in last.items() if "/" in name and not name.startswith("test/")})
+        self.add({f"first/{name}": value for name, value in first.items() if "/" in name})
+
+    def trainer(self, model: ImageClassifier, callbacks: list[Any]) -> L.Trainer:
+        """A trainer that writes nothing but our checkpoints."""
+        return L.Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=self.protocol["precision"],
+            max_epochs=model.recipe.epochs,
+            limit_val_batches=None if self.validates else 0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are images to look at after each epoch."""
+        return self.settings.data_options.get("val_size", 1) != 0 or self.protocol["curve"] == "test"
+
+    def measure(self, model: ImageClassifier, data: ImageDataModule, *, before: bool) -> None:
+        """Add what the settings want to be measured before training, or after it."""
+        for name in self.protocol["measure"]:
+            if name not in MEASURES:
+                raise ValueError(f"unknown measure '{name}'. Known: {', '.join(MEASURES)}")
+            if MEASURES[name].before == before:
+                metrics, extra = MEASURES[name].function(model, data)
+                self.add(metrics)
+                if extra is not None:
+                    self.facts["extra"][name] = extra
+
+    def add(self, metrics: dict[str, float]) -> None:
+        """Add to the result's metrics."""
+        self.facts["metrics"] |= {name: rounded(float(value)) for name, value in metrics.items()}
+
+    def report(self, share: float) -> None:
+        """Tell whoever waits how much of the run is done."""
+        with atomic_file(self.job.work / PROGRESS) as file:
+            file.write(json.dumps({"done": round(share, 4)}).encode())
+
+
+def build_model(settings: Settings, data: ImageDataModule) -> ImageClassifier:
+    """The network for these data, with the recipe; the data prepare images as its weights expect them."""
+    info, arguments = model_info(settings.model), dict(settings.model_arguments)
+    pretrained = settings.protocol["pretrained"]
+    native = info.reference.image_size if data.spec.any_size and "image_size" not in settings.data_options else 0
+    wanted = settings.data_options.get("image_size") or max(native or data.image_size, info.image_size)
+    arguments.setdefault("in_channels", data.in_channels)
+    if not pretrained:
+        arguments = {"image_size": wanted, "num_classes": data.num_classes, **arguments}
+    model = zoo.create_model(settings.model, pretrained=pretrained or None, **arguments)
+    data.image_size = model.image_size
+    if model.preprocessing:
+        data.use_preprocessing(model.preprocessing)
+    model.recipe = Recipe(**settings.recipe)
+    model.finetune = zoo.Finetune(**settings.finetune)
+    data.batch_size = model.recipe.batch_size
+    if pretrained and (model.class_names or data.class_names) != data.class_names:
+        model.reset_classifier(data.num_classes)
+    return model
+
+
+@functools.lru_cache(maxsize=64)
+def multiply_adds(model: str, arguments: str) -> int | None:
+    """Multiply-adds for one image; None where the network cannot be counted."""
+    from zoo.summary import summarize
+
+    try:
+        return summarize(model, **json.loads(arguments)).macs
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def probabilities(model: ImageClassifier, data: ImageDataModule) -> torch.Tensor:
+    """Class probabilities `(N, num_classes)` of the test images."""
+    model.eval()
+    with torch.inference_mode():
+        batches = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.ordered_loader("test")]
+        return torch.cat([model(images.to(model.dtype)).float().softmax(dim=1) for images in batches])
+
+
+def accuracy(scores: Any, data: ImageDataModule) -> float:
+    """The share of the test images whose class has the highest score."""
+    labels = torch.from_numpy(data.splits["test"].labels)
+    return float((scores.argmax(dim=1) == labels).float().mean())

@@ -1,0 +1,291 @@
+"""`zoo benchmark`: comparison tables, run and reported."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from zoo.benchmarks.suite import SIZES, Suite, load_suite, suite_names
+from zoo.cli import front
+from zoo.cli.errors import UserError, user_errors
+from zoo.cli.listing import Parser, show
+
+RESULTS = Path("runs/benchmarks")
+LAUNCHERS = ("local", "ray", "slurm")
+VERBS = {
+    "list": "the suites, and what each asks",
+    "run": "do the runs of a suite that are not done yet",
+    "report": "a suite's table and figures as Markdown, CSV, LaTeX and HTML",
+    "ablate": "a grid of settings of one model, without a file",
+    "compare": "run folders of zoo fit side by side",
+}
+
+
+def run(words: list[str]) -> int:
+    """Do what the first word says; the exit status."""
+    verb = words[0] if words else "--help"
+    if verb in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())
+        show(f"usage: zoo benchmark COMMAND [options]\n\n{lines}\n\nzoo benchmark COMMAND --help explains the options.")
+        return 0
+    front.check_choice("benchmark command", verb, list(VERBS))
+    handlers: dict[str, Callable[[list[str]], int]] = {
+        "list": list_suites,
+        "run": run_suite,
+        "report": report_suite,
+        "ablate": ablate,
+        "compare": compare,
+    }
+    with user_errors(ValueError, OSError):
+        return handlers[verb](words[1:])
+
+
+def _parser(verb: str, text: str) -> Parser:
+    return Parser(prog=f"zoo benchmark {verb}", allow_abbrev=False, description=text)
+
+
+def list_suites(words: list[str]) -> int:
+    """Print the suites."""
+    parser = _parser("list", "The suites that come with zoo.")
+    parser.add_argument("suite", nargs="?", metavar="SUITE", help="the rows and claims of this suite")
+    options = parser.parse_args(words)
+    if options.suite:
+        show(_describe(load_suite(options.suite)))
+        return 0
+    table = Table("suite", "rows", "claims", "question", box=None, header_style="bold", pad_edge=False)
+    for name in suite_names():
+        suite = load_suite(name)
+        table.add_row(name, str(len(suite.rows)), str(len(suite.claims)), suite.question)
+    show(table)
+    show("\nzoo benchmark list SUITE shows one; zoo benchmark run SUITE runs it.")
+    return 0
+
+
+def _describe(suite: Suite) -> str:
+    lines = [f"{suite.name}: {suite.title}", suite.question, *([f"Paper: {suite.paper}"] if suite.paper else []), ""]
+    lines += [f"  {row.name:<28}{row.label}".rstrip() for row in suite.rows]
+    lines += ["", "Claims:", *(f"  {claim.text}" for claim in suite.claims), "", "Sizes:"]
+    lines += [f"  {name:<8}{size.seeds} seeds. {size.reduced}" for name, size in suite.sizes.items()]
+    return "\n".join(lines)
+
+
+def run_suite(words: list[str]) -> int:
+    """Do what is still to be done of a suite."""
+    parser = _parser("run", "Do the runs of a suite; what is done is skipped, what was interrupted goes on.")
+    _add_suite(parser)
+    parser.add_argument("--rows", default="*", metavar="GLOB", help="only these rows, such as 'plain*,resnet20'")
+    _add_running(parser)
+    options = parser.parse_args(words)
+    suite = load_suite(options.suite)
+    status = _run(suite, options.size, options, options.rows)
+    show(f"table and figures: zoo benchmark report {options.suite}" + _same(options))
+    return status
+
+
+def _same(options: argparse.Namespace) -> str:
+    size = "" if options.size == "cpu" else f" --size {options.size}"
+    return size + ("" if options.results == RESULTS else f" --results {options.results}")
+
+
+def report_suite(words: list[str]) -> int:
+    """Write the pages of a suite."""
+    parser = _parser("report", "Write a suite's table and figures: report.md, report.html, table.csv, table.tex.")
+    _add_suite(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to (default: beside the results)")
+    options = parser.parse_args(words)
+    suite = load_suite(options.suite)
+    _report(suite, options.size, options.results, options.output)
+    return 0
+
+
+def ablate(words: list[str]) -> int:
+    """Run a grid of settings of one model and show its table."""
+    from zoo.benchmarks.ablation import OWN_SIZE, make_ablation, parse_vary
+
+    text = "Compare settings of one model: every combination of the values given. Other options hold for all runs, "
+    text += "under the names that zoo fit has for them: --data mnist --recipe.epochs 5."
+    parser = _parser("ablate", text)
+    parser.add_argument("model", metavar="MODEL", help="a name from zoo list")
+    parser.add_argument("--vary", action="append", required=True, metavar="NAME=A,B", help="model.norm=none,batch")
+    _add_running(parser)
+    options, rest = parser.parse_known_args(words)
+    suite = make_ablation(options.model, [parse_vary(text) for text in options.vary], _fixed(rest))
+    status = _run(suite, OWN_SIZE, options, "*")
+    _report(suite, OWN_SIZE, options.results, None)
+    return status
+
+
+def _fixed(words: list[str]) -> dict[str, Any]:
+    """Settings that hold for all runs of an ablation, from `--name value`."""
+    import yaml
+
+    settings = {}
+    for word in front.plain(words):
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or not equals:
+            raise UserError(f"'{word}' is no option: see zoo benchmark ablate --help")
+        settings[name.removeprefix("--").removesuffix(".name")] = yaml.safe_load(value)
+    return settings
+
+
+def compare(words: list[str]) -> int:
+    """Show run folders side by side."""
+    from zoo.benchmarks.ablation import OWN_SIZE
+    from zoo.benchmarks.comparison import compare_runs
+
+    parser = _parser(
+        "compare", "Run folders of zoo fit side by side; runs that differ in their seed alone are one row."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that hold a run.json")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the pages there too")
+    options = parser.parse_args(words)
+    suite, by_row = compare_runs(options.runs)
+    _show_table(suite, OWN_SIZE, by_row)
+    if options.output:
+        from zoo.benchmarks.report import write_report
+
+        _say_written(write_report(suite, OWN_SIZE, by_row, options.output))
+    return 0
+
+
+def _add_suite(parser: Parser) -> None:
+    parser.add_argument("suite", metavar="SUITE", help="a name from zoo benchmark list, or a .yaml file of your own")
+    parser.add_argument("--size", default="cpu", help=f"{', '.join(SIZES)} (default: cpu)")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help=f"default: {RESULTS}")
+
+
+def _add_running(parser: Parser) -> None:
+    parser.add_argument("--seeds", type=_count, metavar="N", help="seeds 0 to N - 1 (default: the suite's own number)")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: as many as there are cores)")
+    parser.add_argument(
+        "--data.root", dest="root", metavar="DIR", help="folder with MNIST/raw, cifar-10-batches-py, ..."
+    )
+    parser.add_argument("--launcher", default="local", metavar="NAME", help="local, ray or slurm (default: local)")
+    parser.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of its own)")
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of sbatch, such as partition=gpu"
+    )
+    if not any(action.dest == "results" for action in parser._actions):
+        parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help=f"default: {RESULTS}")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least 1")
+    return int(text)
+
+
+def _run(suite: Suite, size: str, options: argparse.Namespace, rows: str) -> int:
+    """Do the runs with progress on the screen; 1 if some failed."""
+    front.check_choice("launcher", options.launcher, LAUNCHERS)
+    from zoo.benchmarks.launchers import make_launcher
+    from zoo.benchmarks.runner import check_size, choose_rows, describe_result, make_plan, run_plan, statuses
+    from zoo.cli.progress_bar import progress_bar
+
+    check_size(suite, size)
+    choose_rows(suite, rows)
+    with progress_bar("reading the data") as report:
+        plan = make_plan(
+            suite, size, options.results, seeds=options.seeds, rows=rows, root=options.root, progress=report
+        )
+    show(f"{suite.name}, size {size}: {len(plan.jobs)} runs to do, {len(plan.finished)} are done")
+    if not plan.jobs:
+        return 0
+    threads = plan.jobs[0].settings["protocol"]["threads"]
+    processes = min(options.jobs or default_jobs(threads), len(plan.jobs))
+    slurm = dict(pair.partition("=")[::2] for pair in options.slurm)
+    launcher = make_launcher(
+        options.launcher,
+        processes=processes,
+        threads=threads,
+        folder=options.results / suite.name / size / ".slurm",
+        address=options.address,
+        options=slurm,
+    )
+    with RunsBar(len(plan.jobs)) as bar:
+        results = run_plan(plan, launcher, processes, lambda r: bar.tell(describe_result(suite, r)), bar.update)
+    counts = statuses(results)
+    show(", ".join(f"{count} {status}" for status, count in counts.items()))
+    return 1 if counts.get("failed") else 0
+
+
+def default_jobs(threads: int) -> int:
+    """As many as the cores carry; one where there is a GPU, or where torch is to use all cores."""
+    import torch
+
+    if threads == 0 or torch.accelerator.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def _report(suite: Suite, size: str, results: Path, output: Path | None) -> None:
+    from zoo.benchmarks.report import write_report
+    from zoo.benchmarks.results import read_results
+    from zoo.benchmarks.runner import check_size
+
+    if size in SIZES:
+        check_size(suite, size)
+    if not results.is_dir() and results != RESULTS:
+        raise UserError(f"there is no folder '{results}'")
+    found = read_results(suite, size, results)
+    _show_table(suite, size, found.by_row)
+    for count, of_what in (
+        (found.other_settings, "settings that have changed"),
+        (found.other_versions, "another version"),
+    ):
+        if count:
+            show(f"note: {count} results of {of_what} are left out")
+    _say_written(write_report(suite, size, found.by_row, output or results / suite.name / size))
+
+
+def _show_table(suite: Suite, size: str, by_row: dict[str, list[dict[str, Any]]]) -> None:
+    from zoo.benchmarks.report import screen
+
+    show(screen(suite, size, by_row))
+
+
+def _say_written(paths: list[Path]) -> None:
+    show("written: " + ", ".join(map(str, paths)))
+
+
+class RunsBar:
+    """How many runs are done and how long the rest takes: a bar on a terminal, lines elsewhere.
+
+    Args:
+        total: Number of runs.
+    """
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = Console(highlight=False, soft_wrap=True)
+        columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("", total=total)
+        self._done, self._total, self._left = 0, total, ""
+
+    def __enter__(self) -> "RunsBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, forecast: Any) -> None:
+        """Show what the forecast says now."""
+        from zoo.cli.progress import readable_time
+
+        seconds = forecast.seconds_left()
+        self._left = "" if seconds is None else f"about {readable_time(seconds)} left"
+        self._bar.update(self._task, completed=forecast.done, description=self._left)
+
+    def tell(self, line: str) -> None:
+        """Print a line about a run that has ended."""
+        self._done += 1
+        left = f", {self._left}" if self._left and self._done < self._total else ""
+        self._console.print(f"{self._done}/{self._total}  {line}{left}", markup=False)
