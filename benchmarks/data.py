@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmarks.settings import Settings
-from zoo.datamodules import names
+from zoo.datamodules import Folder, names
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.download import Progress
 from zoo.datamodules.options import shared_options
@@ -49,7 +49,7 @@ def build_data(settings: Settings, seed: int, root: str | None) -> ImageDataModu
     tree = class_folders(settings.data, root)
     if tree is not None:
         ours = {"augment": spec.augment, "image_size": spec.image_size, "val_size": 0.1}
-        data: ImageDataModule = names.Folder(str(tree), **{**ours, **options})
+        data: ImageDataModule = Folder(str(tree), **{**ours, **options})
         if options.get("normalize", "spec") == "spec":
             data.use_normalization(spec.mean, spec.std)
         return data

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,9 @@ class Run:
         if members > 1:
             self.add({"test/acc": accuracy(sum(total), data)})
         elif self.protocol["train"]:
-            self.add(self.trainer(model, []).test(model, data, verbose=False)[0])
+            trainer = self.trainer(model, [])
+            self.add(trainer.test(model, data, verbose=False)[0])
+            model.to(trainer.strategy.root_device)  # from which Lightning has moved it
         self.measure(model, data, before=False)
         if not self.protocol["train"]:
             self.facts["seconds"] = round(time.monotonic() - started, 2)
@@ -172,7 +174,6 @@ class Run:
             devices=1,
             precision=self.protocol["precision"],
             max_epochs=model.recipe.epochs,
-            limit_val_batches=None if self.validates else 0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             callbacks=callbacks,
@@ -182,11 +183,6 @@ class Run:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are images to look at after each epoch."""
-        return self.settings.data_options.get("val_size", 1) != 0 or self.protocol["curve"] == "test"
 
     def measure(self, model: ImageClassifier, data: ImageDataModule, *, before: bool) -> None:
         """Add what the settings want to be measured before training, or after it."""
@@ -199,7 +195,7 @@ class Run:
                 if extra is not None:
                     self.facts["extra"][name] = extra
 
-    def add(self, metrics: dict[str, float]) -> None:
+    def add(self, metrics: Mapping[str, float]) -> None:
         """Add to the result's metrics."""
         self.facts["metrics"] |= {name: rounded(float(value)) for name, value in metrics.items()}
 

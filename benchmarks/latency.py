@@ -11,7 +11,8 @@ from zoo.classifier import ImageClassifier
 from zoo.datamodules import ImageDataModule
 
 WARM_UP = 3
-LEAST_STEPS, MOST_STEPS = 10, 100
+FEWEST_STEPS, LEAST_STEPS, MOST_STEPS = 3, 10, 100
+SLOW = 1.0  # seconds of a step from which on a few steps are enough
 SECONDS = 0.5
 """Quick networks are timed for so long, since their times vary most."""
 
@@ -60,11 +61,17 @@ def _images(model: ImageClassifier, data: ImageDataModule, number: int) -> Tenso
 def _milliseconds(model: ImageClassifier, images: Tensor) -> float:
     """The median time of a pass over these images (N, C, H, W)."""
     for _ in range(WARM_UP):
-        _seconds(model, images)
+        if _seconds(model, images) > SLOW:
+            break
     times: list[float] = []
-    while len(times) < LEAST_STEPS or (sum(times) < SECONDS and len(times) < MOST_STEPS):
+    while len(times) < MOST_STEPS and (len(times) < _least(times) or sum(times) < SECONDS):
         times.append(_seconds(model, images))
     return 1000 * statistics.median(times)
+
+
+def _least(times: list[float]) -> int:
+    """How many steps there must be, after these: of a slow network a few say enough."""
+    return FEWEST_STEPS if times and times[0] > SLOW else LEAST_STEPS
 
 
 def _seconds(model: ImageClassifier, images: Tensor) -> float:

@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import socket
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ from zoo.benchmarks.launchers import (
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Ray reports its use to its makers, and announces a change of what it does with GPUs, unless it is told not to."""
 OBJECT_STORE_BYTES = 100 * 2**20  # results are small; the default is a third of the memory
+
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,11 @@ class RayLauncher:
                     while waiting and len(running) < self.processes:
                         job = waiting.popleft()
                         running[task.remote(self.threads, work, job)] = job
-                    for done in ray.wait(list(running), timeout=POLL_SECONDS)[0]:
+                    # Without a timeout: `ray.wait` turns what a signal handler raises into an exit of its own.
+                    for done in ray.wait(list(running), num_returns=len(running), timeout=0)[0]:
                         on_done(running.pop(done), _outcome(ray, done))
                     poll()
+                    time.sleep(POLL_SECONDS if running else 0)
             finally:
                 for left in running:  # the cluster may go on without this process
                     ray.cancel(left, force=True)
@@ -105,8 +111,11 @@ def _connected(ray: Any, address: str | None, cpus: int) -> Iterator[Any]:
 
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address, **quiet)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise ConnectionError(f"no Ray cluster at '{address}': {' '.join(str(error).split())}") from None
 
 

@@ -207,7 +207,7 @@ def parse_suite(name: str, content: Any) -> Suite:
     """
     try:
         given = _mapping("a suite", content)
-        suite = _build(
+        suite: Suite = _build(
             Suite,
             {
                 **given,

@@ -243,9 +243,13 @@ def _report(suite: Suite, size: str, results: Path, output: Path | None) -> None
 
 
 def _show_table(suite: Suite, size: str, by_row: dict[str, list[dict[str, Any]]]) -> None:
-    from zoo.benchmarks.report import screen
+    from zoo.benchmarks.report import screen, screen_claims
 
     show(screen(suite, size, by_row))
+    if suite.claims:
+        show("")
+        show(screen_claims(suite, size, by_row))
+    show("")
 
 
 def _say_written(paths: list[Path]) -> None:

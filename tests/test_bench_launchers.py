@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,10 @@ def work(job: tuple[str, Any]) -> Any:
         sys.exit(value)
     if kind == "kill":
         os.kill(os.getpid(), value)
+    if kind == "slurm":
+        from lightning.fabric.plugins.environments import SLURMEnvironment
+
+        return SLURMEnvironment.detect()
     if kind == "threads":
         import torch
 
@@ -182,3 +187,69 @@ def test_ctrl_c_stops_the_jobs_of_a_cluster(name: str, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=20) and process.returncode == -signal.SIGINT
         assert select.select([reader], [], [], 10)[0] and reader.read() == b"", "the job has closed it"
+
+
+def test_ray_says_at_once_that_no_cluster_answers() -> None:
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    launcher = make_launcher("ray", processes=1, threads=0, folder=Path(), address=address)
+    with pytest.raises(ConnectionError, match=f"no Ray cluster at '{address}'"):
+        outcomes(launcher, [("square", 1)])
+
+
+def install(folder: Path, **programs: str) -> None:
+    folder.mkdir()
+    for name, script in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+
+
+def test_slurm_gets_one_array_with_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against stand-ins for Slurm's programs, which start the tasks of the array as Slurm does."""
+    pytest.importorskip("submitit")
+    task = "SLURM_JOB_ID=77 SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=$task SLURM_NTASKS=1 SLURM_JOB_NAME=zoo"
+    install(
+        tmp_path / "bin",
+        sbatch=f"cp $1 {tmp_path}/script; for task in 0 1; do {task} bash $1 & done; echo Submitted batch job 77",
+        srun='while [[ $1 == --* ]]; do [[ $1 == --unbuffered ]] || shift; shift; done; exec "$@" > /dev/null 2>&1',
+        sacct="",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    options = {"partition": "long", "time": "90", "gres": "gpu:1", "cpus-per-task": "5"}
+    launcher = make_launcher("slurm", processes=1, threads=0, folder=tmp_path / "jobs", options=options)
+    told = outcomes(launcher, [("slurm", 0), ("square", 3)])
+    assert told == {("slurm", 0): False, ("square", 3): 9}
+    lines = (tmp_path / "script").read_text().splitlines()
+    flags = dict(line.removeprefix("#SBATCH --").split("=", 1) for line in lines if line.startswith("#SBATCH --"))
+    wanted = {"array": "0-1%1", "partition": "long", "time": "90", "gres": "gpu:1", "cpus-per-task": "5"}
+    assert flags.items() >= wanted.items()
+    assert "/bin/bash" in lines[0] and len([line for line in lines if "cpus" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "slrum"}, "unknown launcher 'slrum'. Did you mean 'slurm'\\? Known: local, ray, slurm"),
+        ({"processes": 0}, "processes is 0: it must be at least 1"),
+        ({"threads": -1}, "threads is -1: it must be at least 1, or 0"),
+    ],
+)
+def test_wrong_arguments_get_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_launcher(**({"name": "local", "processes": 1, "threads": 0, "folder": Path()} | changes))
+
+
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_package_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"needs {package}: pip install 'lightning-zoo\[{name}\]'"):
+        make_launcher(name, processes=1, threads=0, folder=Path())
+
+
+def test_slurm_needs_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="there is no srun here"):
+        make_launcher("slurm", processes=1, threads=0, folder=tmp_path)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import exp, log, sqrt
 from typing import Any
 
@@ -298,7 +298,7 @@ Images = npt.NDArray[Any]
 
 
 @pytest.fixture
-def as_they_are(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def as_they_are(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Corruptions that do nothing but count images."""
     seen: list[int] = []
 
@@ -307,10 +307,10 @@ def as_they_are(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return images if severity < 5 else np.zeros_like(images)
 
     monkeypatch.setattr("zoo.benchmarks.robustness.corrupt", keep)
-    return iter([seen])
+    return seen
 
 
-def test_corruptions_are_of_the_first_test_images(digits: ImageDataModule, as_they_are: Iterator[list[int]]) -> None:
+def test_corruptions_are_of_the_first_test_images(digits: ImageDataModule, as_they_are: list[int]) -> None:
     model = mlp()
     metrics, table = measure_corruptions(model, digits, images=300)
     images, labels = (part[:300] for part in tensors(digits, "test"))
@@ -318,7 +318,7 @@ def test_corruptions_are_of_the_first_test_images(digits: ImageDataModule, as_th
     with torch.no_grad():
         clean = float((model(images).argmax(1) == labels).double().mean())
         black = float((model(torch.full_like(images, -mean / std)).argmax(1) == labels).double().mean())
-    assert sum(next(as_they_are)) == 300 * 13 * 5
+    assert sum(as_they_are) == 300 * 13 * 5
     assert list(table) == list(corruptions.CORRUPTIONS)
     assert all(row == pytest.approx([clean] * 4 + [black]) for row in table.values())
     assert metrics["corruptions/acc"] == pytest.approx((4 * clean + black) / 5)
