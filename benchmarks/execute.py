@@ -164,8 +164,8 @@ class Run:
             state = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]
             model.load_state_dict(state)
         first, last = recorder.curve[0], recorder.curve[-1]
-        self.add({name: value for name, value in last.items() if "/" in name and not name.startswith("test/")})
-        self.add({f"first/{name}": value for name, value in first.items() if "/" in name})
+        self.add(known_of(last, but="test/"))
+        self.add({f"first/{name}": value for name, value in known_of(first).items()})
 
     def trainer(self, model: ImageClassifier, callbacks: list[Any]) -> L.Trainer:
         """A trainer that writes nothing but our checkpoints."""
@@ -197,7 +197,8 @@ class Run:
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Add to the result's metrics."""
-        self.facts["metrics"] |= {name: rounded(float(value)) for name, value in metrics.items()}
+        known = {name: rounded(float(value)) for name, value in metrics.items()}
+        self.facts["metrics"] |= {name: value for name, value in known.items() if value is not None}
 
     def report(self, share: float) -> None:
         """Tell whoever waits how much of the run is done."""
@@ -224,6 +225,13 @@ def build_model(settings: Settings, data: ImageDataModule) -> ImageClassifier:
     if pretrained and (model.class_names or data.class_names) != data.class_names:
         model.reset_classifier(data.num_classes)
     return model
+
+
+def known_of(point: Mapping[str, Any], but: str = "-") -> dict[str, float]:
+    """The metrics of a point of the curve that are numbers, but for those whose names start with `but`."""
+    return {
+        name: value for name, value in point.items() if "/" in name and value is not None and not name.startswith(but)
+    }
 
 
 @functools.lru_cache(maxsize=64)

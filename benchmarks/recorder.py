@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,6 @@ class Recorder(Checkpoint):
         self.curve, self.seconds = list(state_dict["curve"]), float(state_dict["seconds"])
 
 
-def rounded(value: float) -> float:
-    """Six significant digits: what a table or a curve can show."""
-    return float(f"{value:.6g}")
+def rounded(value: float) -> float | None:
+    """Six significant digits: what a table or a curve can show; None for what is no number, as JSON has it."""
+    return float(f"{value:.6g}") if isfinite(value) else None

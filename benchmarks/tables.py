@@ -11,20 +11,24 @@ from typing import Any
 
 from zoo import list_models, model_info
 from zoo.benchmarks import transfer
+from zoo.benchmarks.results import Results, read_results
+from zoo.benchmarks.suite import load_suite
+from zoo.benchmarks.verdicts import check_claims
 from zoo.weights import all_weights, embedded
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SUITE_RESULTS = RESULTS / "suites"
 README = RESULTS.parent.parent / "README.md"
 
 
-def read_results(data: str) -> dict[str, dict[str, Any]]:
+def read_runs(data: str) -> dict[str, dict[str, Any]]:
     """The committed runs on a data set, by the name of their file."""
     return {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / data).glob("*.json"))}
 
 
 def models_table() -> str:
     """Every model with its paper, its size, and what its default recipe reaches on the embedded digits."""
-    results = read_results("digits")
+    results = read_runs("digits")
     lines = [
         "| model | paper | parameters | counted at | digits, test accuracy | time |",
         "|---|---|---:|---|---:|---:|",
@@ -42,7 +46,7 @@ def runs_table() -> str:
     """The other committed runs, each with its command."""
     lines = ["| command | test accuracy | test images | time |", "|---|---:|---:|---:|"]
     for data in ("digits", "mnist"):
-        for name, run in read_results(data).items():
+        for name, run in read_runs(data).items():
             if data == "digits" and name in list_models():
                 continue
             lines.append(f"| `{_command(run)}` | {_accuracy(run)} | {run['images']['test']:,} | {_seconds(run)} |")
@@ -51,7 +55,7 @@ def runs_table() -> str:
 
 def summary() -> str:
     """How the first command of the README ends."""
-    run = read_results("digits")["vgg16"]
+    run = read_runs("digits")["vgg16"]
     metrics, count = run["metrics"], run["images"]["test"]
     return (
         f"```\nvgg16 on digits: test accuracy {_accuracy(run)} ({round(metrics['test/acc'] * count)} of {count}), "
@@ -61,7 +65,7 @@ def summary() -> str:
 
 def speed_table() -> str:
     """What `python -m zoo.benchmarks.speed` measured."""
-    found = read_results("speed")
+    found = read_runs("speed")
     loader, lenet5, resnet20 = found["loader"], found["lenet5"], found["resnet20"]
     tree, memory, linear = found["folder"], found["memory"], found["linear"]
     names = list(loader)[:3]
@@ -123,9 +127,28 @@ def transfer_tables() -> str:
     )
 
 
+def suites_table() -> str:
+    """The suites with committed results: how many of their claims came out."""
+    lines = ["| suite | question | runs | claims that came out | |", "|---|---|---:|---:|---|"]
+    for name, size, found in committed_suites():
+        suite = load_suite(name)
+        verdicts = check_claims(suite, found.by_row, size)
+        good = sum(verdict.outcome == "reproduced" for verdict in verdicts)
+        page = f"benchmarks/results/suites/{name}/{size}/report.md"
+        lines.append(f"| `{name}` | {suite.question} | {found.count} | {good} of {len(verdicts)} | [table]({page}) |")
+    return "\n".join(lines)
+
+
+def committed_suites() -> list[tuple[str, str, Results]]:
+    """Name, size and results of each suite in `benchmarks/results/suites`."""
+    folders = sorted(path for path in SUITE_RESULTS.glob("*/*") if any(path.glob("*.json")))
+    places = [(folder.parent.name, folder.name) for folder in folders]
+    return [(name, size, read_results(load_suite(name), size, SUITE_RESULTS)) for name, size in places]
+
+
 def hardware_line() -> str:
     """What the committed runs ran on."""
-    runs = [run for data in ("digits", "mnist") for run in read_results(data).values()]
+    runs = [run for data in ("digits", "mnist") for run in read_runs(data).values()]
     places = {f"{run['hardware']['processor']}, {run['hardware']['cores']} cores" for run in runs}
     versions = {f"torch {run['versions']['torch']}, lightning {run['versions']['lightning']}" for run in runs}
     where = f"{'; '.join(sorted(places))} of a shared machine; {'; '.join(sorted(versions))}"
@@ -154,6 +177,7 @@ def render(text: str) -> str:
         "speed": speed_table(),
         "weights": weights_table(),
         "transfer": transfer_tables(),
+        "suites": suites_table(),
     }
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"

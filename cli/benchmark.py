@@ -227,8 +227,7 @@ def _report(suite: Suite, size: str, results: Path, output: Path | None) -> None
     from zoo.benchmarks.results import read_results
     from zoo.benchmarks.runner import check_size
 
-    if size in SIZES:
-        check_size(suite, size)
+    check_size(suite, size)
     if not results.is_dir() and results != RESULTS:
         raise UserError(f"there is no folder '{results}'")
     found = read_results(suite, size, results)

@@ -71,10 +71,10 @@ def test_tables_in_the_readme_are_those_of_the_result_files() -> None:
     assert tables.render(README) == README
 
 
-@pytest.mark.parametrize("name", sorted(tables.read_results("digits")))
+@pytest.mark.parametrize("name", sorted(tables.read_runs("digits")))
 def test_results_are_of_the_recipes_that_the_models_have(name: str) -> None:
     """A recipe that changes needs a new run: else the README would promise what the command does not do."""
-    run = tables.read_results("digits")[name]
+    run = tables.read_runs("digits")[name]
     recipe = zoo.model_info(run["model"]).recipe(run["recipe"]["name"])
     trained = {key: value for key, value in run["recipe"].items() if key not in ("name", "source")}
     assert Recipe(**trained, source=recipe.source) == recipe  # a field that is newer than the run has its default
