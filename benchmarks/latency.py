@@ -12,7 +12,7 @@ from zoo.datamodules import ImageDataModule
 
 WARM_UP = 3
 FEWEST_STEPS, LEAST_STEPS, MOST_STEPS = 3, 10, 100
-SLOW = 1.0  # seconds of a step from which on a few steps are enough
+SLOW = 0.5  # seconds of a step from which on a few steps are enough
 SECONDS = 0.5
 """Quick networks are timed for so long, since their times vary most."""
 
