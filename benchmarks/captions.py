@@ -28,7 +28,7 @@ def caption(suite: Suite, size: str, results_by_row: Mapping[str, Sequence[Resul
     if any(row.published for row in suite.rows):
         sentences.append(f"Difference: measured minus published. Published values: {_sources(suite)}.")
     if any(result["status"] == "diverged" for result in measured):
-        sentences.append("A run that diverged counts as guessing.")
+        sentences.append("A run that diverged is in no mean; in claims it counts as guessing.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 

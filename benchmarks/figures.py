@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Drawn = Sequence[tuple[Row, Sequence[Result]]]
 
 DPI = 110
+MOST_TICKS = 8
+"""So many places of the rows are named on an axis, one by one."""
 WIDTH = 900 / DPI  # inches: as wide as the page shows it
 SPREAD = "Lines: mean; bands: least to greatest of the seeds."
 LAYERS = {
@@ -156,8 +158,8 @@ def _against(axes: "Axes", figure: Figure, rows: Drawn) -> tuple[str, str, str]:
             axes.errorbar(x, means, yerr=deviations, label=series, capsize=3, markersize=5, linewidth=1.8, **look)
     axes.set(xlabel=figure.x_label, ylabel=_with_unit(figure.metric))
     logarithmic(axes, figure.log)
-    if "x" in figure.log:
-        places = sorted({x for points in lines.values() for x, _, _ in points})
+    places = sorted({x for points in lines.values() for x, _, _ in points})
+    if "x" in figure.log or len(places) <= MOST_TICKS:
         axes.set_xticks(places, labels=[f"{x:,g}" for x in places])
     keep_possible(axes, "y", figure.metric, [mean for points in lines.values() for _, mean, _ in points])
     legend(axes)

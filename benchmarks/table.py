@@ -107,12 +107,13 @@ def table(suite: Suite, size: str, results_by_row: Mapping[str, Sequence[Result]
 
 def _line(suite: Suite, size: str, row: Row, results: Sequence[Result], verdicts: Sequence[ClaimVerdict]) -> _Line:
     measured = measured_results(results)
+    finished = [result for result in measured if result["status"] == "finished"]
     metrics = (suite.metric, *suite.also)
-    seconds = [float(result["seconds"]) for result in measured if result.get("seconds") is not None]
+    seconds = [float(result["seconds"]) for result in finished if result.get("seconds") is not None]
     return _Line(
         row=row,
         metric=suite.metric,
-        samples={metric: describe(list(seed_values(measured, metric).values())) for metric in metrics},
+        samples={metric: describe(list(seed_values(finished, metric).values())) for metric in metrics},
         parameters=next((result["parameters"] for result in measured if result.get("parameters")), None),
         macs=next((result["macs"] for result in measured if result.get("macs")), None),
         seconds=median(seconds) if seconds else None,

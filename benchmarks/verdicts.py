@@ -168,7 +168,8 @@ def _comparison(
         return f"not comparable: {reduced or 'smoke'}"
     if not reduced and suite.metric in row.published:
         return _against_published(suite, row, results)
-    return _by_claims(row, reduced or f"no {suite.metric} is published", claim_verdicts)
+    published = suite.metric in row.published
+    return _by_claims(row, reduced if published else f"no {suite.metric} is published", claim_verdicts)
 
 
 def _by_claims(row: Row, reason: str, claim_verdicts: Iterable[ClaimVerdict]) -> str:
