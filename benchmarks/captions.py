@@ -23,7 +23,8 @@ def caption(suite: Suite, size: str, results_by_row: Mapping[str, Sequence[Resul
             f"Seeds: {_listed(sorted({int(result['seed']) for result in measured}))}.",
             f"Data: {_data(measured)}.",
             f"Hardware: {_hardware(measured)}.",
-            "Intervals are 95 % t-intervals of the mean over the seeds; seconds are the median over the seeds.",
+            "Intervals are 95 % t-intervals of the mean over the seeds; seconds are the median over the seeds, of runs "
+            "that may have shared the machine.",
         ]
     if any(row.published for row in suite.rows):
         sentences.append(f"Difference: measured minus published. Published values: {_sources(suite)}.")

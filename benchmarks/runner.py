@@ -69,9 +69,10 @@ def make_plan(
     settings = [suite.settings_of(row, size) for row in chosen]
     facts = read_data(settings, root, progress)
     jobs, finished = [], []
+    place = None if root is None else str(Path(root).absolute())  # processes elsewhere start in another folder
     for seed in range(seeds or suite.sizes[size].seeds):
         for row, one, data in zip(chosen, settings, facts, strict=True):
-            job = Job(suite.name, size, row.name, seed, one.as_dict(), data, root, results)
+            job = Job(suite.name, size, row.name, seed, one.as_dict(), data, place, results.absolute())
             result = read_result(job.path) if job.path.is_file() else None
             if result is not None and result["status"] in DONE:
                 finished.append(result)

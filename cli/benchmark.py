@@ -205,8 +205,12 @@ def _run(suite: Suite, size: str, options: argparse.Namespace, rows: str) -> int
         address=options.address,
         options=slurm,
     )
-    with RunsBar(len(plan.jobs)) as bar:
-        results = run_plan(plan, launcher, processes, lambda r: bar.tell(describe_result(suite, r)), bar.update)
+    try:
+        with RunsBar(len(plan.jobs)) as bar:
+            results = run_plan(plan, launcher, processes, lambda r: bar.tell(describe_result(suite, r)), bar.update)
+    except (KeyboardInterrupt, SystemExit):
+        show("interrupted: the same command goes on")
+        raise
     counts = statuses(results)
     show(", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts.get("failed") else 0
