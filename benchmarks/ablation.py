@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.benchmarks.settings import check_setting
+from zoo.benchmarks.settings import check_name, number_or_text
 from zoo.benchmarks.suite import Row, Size, Suite
 
 OWN_SIZE = "own"
@@ -28,9 +28,9 @@ def parse_vary(text: str) -> Varied:
     name, equals, values = text.partition("=")
     if not equals or not values:
         raise ValueError(f"--vary is '{text}': it must be NAME=VALUE,VALUE, such as model.norm=none,batch")
-    check_setting(name, None if name in ("model", "data", "recipe") else "")
+    check_name(name)
     parts = re.split(r",(?![^\[]*\])", values)
-    return name, [yaml.safe_load(part) for part in parts]
+    return name, [number_or_text(yaml.safe_load(part)) for part in parts]
 
 
 def make_ablation(model: str, varied: Sequence[Varied], fixed: Mapping[str, Any]) -> Suite:
@@ -49,6 +49,8 @@ def make_ablation(model: str, varied: Sequence[Varied], fixed: Mapping[str, Any]
         if name in fixed or names.count(name) > 1:
             raise ValueError(f"{name} is given twice")
     rows = [_row(dict(zip(names, values, strict=True))) for values in itertools.product(*(v for _, v in varied))]
+    if len({row.name for row in rows}) < len(rows):
+        raise ValueError(f"--vary {names[0]} has a value twice" if len(names) == 1 else "--vary has a value twice")
     suite = Suite(
         name=f"ablate-{model}",
         title=f"Settings of {model}",

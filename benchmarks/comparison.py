@@ -58,7 +58,7 @@ def read_run(folder: Path) -> Result:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return _result(folder, record)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"'{path}' is not a record of zoo fit: {type(error).__name__} {error}") from None
 
 
@@ -67,7 +67,7 @@ def _result(folder: Path, record: Mapping[str, Any]) -> Result:
     arguments = dict(record["arguments"])
     curve = _curve(folder / "metrics.csv")
     metrics = {name: value for row in curve[-1:] for name, value in row.items() if "/" in name}
-    metrics |= {name: float(value) for name, value in record.get("metrics", {}).items()}
+    metrics |= {name: float(value) for name, value in (record.get("metrics") or {}).items()}
     return {
         "version": RESULTS_VERSION,
         "suite": "compare",
@@ -78,7 +78,10 @@ def _result(folder: Path, record: Mapping[str, Any]) -> Result:
             "model": record["model"],
             "model_arguments": arguments,
             "data": record["data"],
+            "data_options": _data_options(folder),
+            "images": record["images"],
             "recipe": recipe,
+            "finetune": record.get("finetune", {}),
             "protocol": {"precision": record["precision"], "pretrained": record.get("pretrained", "")},
         },
         "status": STATUSES.get(record["status"], "failed"),
@@ -100,6 +103,17 @@ def _result(folder: Path, record: Mapping[str, Any]) -> Result:
         "extra": {},
         "environment": {name: record.get(name) for name in ("versions", "hardware", "git_commit")},
     }
+
+
+def _data_options(folder: Path) -> dict[str, Any]:
+    """What config.yaml tells the data module, but for its place and what the recipe and the seed decide."""
+    import yaml
+
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    options = (config.get("data") or {}).get("init_args") or {}
+    others = ("root", "download", "seed", "batch_size", "num_workers")
+    return {name: value for name, value in options.items() if name not in others and value is not None}
 
 
 def _curve(path: Path) -> list[dict[str, Any]]:

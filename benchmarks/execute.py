@@ -27,12 +27,13 @@ from zoo.benchmarks.environment import environment
 from zoo.benchmarks.jobs import Job
 from zoo.benchmarks.measures import MEASURES
 from zoo.benchmarks.recorder import Recorder, rounded
-from zoo.benchmarks.results import write_result
-from zoo.benchmarks.settings import RESULTS_VERSION, Settings
+from zoo.benchmarks.results import new_result, write_result
+from zoo.benchmarks.settings import Settings
 from zoo.cached import cache_features, why_not_cached
 from zoo.checkpoint import AtomicCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.registry import dataset_spec
 from zoo.divergence import DivergedError
 from zoo.recipe import Recipe
 from zoo.registry import model_info
@@ -45,30 +46,25 @@ Report = Callable[[float], None]
 def run_job(job: Job) -> Path:
     """Do one job and write its result; the result file. Wrong settings and divergence are results too."""
     quiet()
-    settings = Settings(**job.settings)
-    if settings.protocol["threads"]:
-        torch.set_num_threads(settings.protocol["threads"])
+    settings, facts = Settings(**job.settings), new_result(job)
+    torch.set_num_threads(settings.protocol["threads"] or cores())
     job.work.mkdir(parents=True, exist_ok=True)
-    facts: dict[str, Any] = {
-        "version": RESULTS_VERSION,
-        **{name: getattr(job, name) for name in ("suite", "size", "row", "seed", "key")},
-        "digest": settings.digest(),
-        "settings": job.settings,
-        "status": "finished",
-        "error": "",
-        "data": {"name": settings.data, "source": job.data.source, "fingerprint": job.data.fingerprint},
-    }
     try:
         Run(settings, job, facts).execute()
     except DivergedError as error:
         facts |= {"status": "diverged", "error": str(error)}
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever it is, it ends this run only
         if os.environ.get("ZOO_TRACEBACK") == "1":
             raise
         facts |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-    write_result(job.path, {**facts, "environment": environment()})
+    write_result(job.path, facts | {"environment": environment()})
     shutil.rmtree(job.work, ignore_errors=True)
     return job.path
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quiet() -> None:
@@ -89,7 +85,6 @@ class Run:
     def __init__(self, settings: Settings, job: Job, facts: dict[str, Any]) -> None:
         self.settings, self.job, self.facts = settings, job, facts
         self.protocol = settings.protocol
-        facts |= {"seconds": 0.0, "steps": 0, "metrics": {}, "curve": [], "extra": {}}
 
     def execute(self) -> None:
         """Train and measure."""
@@ -104,12 +99,15 @@ class Run:
                 self.train(model, data, member)
             if members > 1:
                 total.append(probabilities(model, data))
-        if members > 1:
+        if members > 1:  # what is known of the last one is not of all
+            self.facts |= {"curve": [], "metrics": {}}
             self.add({"test/acc": accuracy(sum(total), data)})
         elif self.protocol["train"]:
             trainer = self.trainer(model, [])
             self.add(trainer.test(model, data, verbose=False)[0])
             model.to(trainer.strategy.root_device)  # from which Lightning has moved it
+        else:
+            model.to(self.trainer(model, []).strategy.root_device)
         self.measure(model, data, before=False)
         if not self.protocol["train"]:
             self.facts["seconds"] = round(time.monotonic() - started, 2)
@@ -152,7 +150,8 @@ class Run:
         best = ModelCheckpoint(
             dirpath=folder, filename="best", monitor="val/loss", save_weights_only=True, enable_version_counter=False
         )
-        trainer = self.trainer(model, [recorder, best] if self.protocol["select"] == "best" else [recorder])
+        # The recorder comes last: its checkpoint must know which epoch is the best so far.
+        trainer = self.trainer(model, [best, recorder] if self.protocol["select"] == "best" else [recorder])
         start = folder / "last.ckpt"
         try:
             trainer.fit(model, data, ckpt_path=start if start.is_file() else None, weights_only=True)
@@ -210,8 +209,10 @@ def build_model(settings: Settings, data: ImageDataModule) -> ImageClassifier:
     """The network for these data, with the recipe; the data prepare images as its weights expect them."""
     info, arguments = model_info(settings.model), dict(settings.model_arguments)
     pretrained = settings.protocol["pretrained"]
-    native = info.reference.image_size if data.spec.any_size and "image_size" not in settings.data_options else 0
-    wanted = settings.data_options.get("image_size") or max(native or data.image_size, info.image_size)
+    # Of the data set asked for: CIFAR-10 as class folders has 32 pixels too, though folders have images of any size.
+    spec = dataset_spec(settings.data)
+    native = info.reference.image_size if spec.any_size else spec.image_size
+    wanted = settings.data_options.get("image_size") or max(native, info.image_size)
     arguments.setdefault("in_channels", data.in_channels)
     if not pretrained:
         arguments = {"image_size": wanted, "num_classes": data.num_classes, **arguments}

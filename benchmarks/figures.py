@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoo.benchmarks.axes import COLOURS, band, greatest, grow, keep_possible, legend, logarithmic, style, whole_numbers
 from zoo.benchmarks.metrics import METRICS, curve_of
 from zoo.benchmarks.results import Result
-from zoo.benchmarks.statistics import describe, measured_results, seed_values
+from zoo.benchmarks.statistics import Sample, describe, measured_results, seed_values
 from zoo.benchmarks.suite import Figure, Row, Suite
 from zoo.benchmarks.verdicts import parse_published
 
@@ -120,10 +120,13 @@ def _measured(metric: str, results: Sequence[Result]) -> str:
 def _bars(axes: "Axes", figure: Figure, rows: Drawn) -> tuple[str, str, str]:
     """A metric of each row, the published value of the same metric beside it."""
     metric = METRICS[figure.metric]
-    found = [(row, results, describe([*seed_values(results, figure.metric).values()])) for row, results in rows]
-    bars = [(row, _label(row, results), sample) for row, results, sample in found if sample]
+    found = [(row, results, _sample(results, figure.metric)) for row, results in rows]
+    bars = [(row, _label(row, results), sample) for row, results, sample in found if results]
     has_published = False
     for place, (row, _, sample) in enumerate(bars):
+        if sample is None:
+            axes.annotate("diverged", (0, place), (7, 0), textcoords="offset points", va="center", fontsize=9)
+            continue
         low, high = (sample.mean if end is None else end for end in (sample.low, sample.high))
         whiskers = None if sample.n == 1 else [[sample.mean - low], [high - sample.mean]]
         axes.barh(place, sample.mean, xerr=whiskers, height=0.62, color=COLOURS[4], error_kw={"capsize": 3})
@@ -138,17 +141,22 @@ def _bars(axes: "Axes", figure: Figure, rows: Drawn) -> tuple[str, str, str]:
     axes.set_ylim(max(len(bars), 1) - 0.5, -0.5)  # the first row is the highest
     axes.set_xlabel(_with_unit(figure.metric))
     logarithmic(axes, "x" if figure.log else "")
-    keep_possible(axes, "x", figure.metric, [sample.mean for _, _, sample in bars])
+    keep_possible(axes, "x", figure.metric, [sample.mean for _, _, sample in bars if sample])
     grow(axes, len(bars) * (0.6 + max((label.count("\n") + 1 for label in labels), default=0)))
     marks = "Black: published (diamond: the value, arrow: a bound)." if has_published else ""
     return _capital(figure.metric), marks, "Bars: mean; whiskers: its 95 % interval."
+
+
+def _sample(results: Sequence[Result], metric: str) -> Sample | None:
+    """Of the runs that finished."""
+    return describe([*seed_values([r for r in results if r["status"] == "finished"], metric).values()])
 
 
 def _against(axes: "Axes", figure: Figure, rows: Drawn) -> tuple[str, str, str]:
     """A metric against what the rows differ in, a line for each series."""
     lines: dict[str, list[tuple[float, float, float]]] = {row.series: [] for row, _ in rows if row.x is not None}
     for row, results in rows:
-        sample = describe([*seed_values(results, figure.metric).values()])
+        sample = _sample(results, figure.metric)
         if row.x is not None and sample:
             lines[row.series].append((row.x, sample.mean, sample.std or 0.0))
     for place, (series, points) in enumerate(lines.items()):

@@ -66,6 +66,7 @@ METRICS: dict[str, Metric] = {
     "size (MB)": Metric("size_mb", "MB", decimals=1),
     "depth": Metric("depth", decimals=0),
     "parameters": Metric("parameters", decimals=0),
+    "CPU ms per inference step": Metric("published only", "ms", decimals=1),
     "ms per step, batch 1": Metric("latency/1", "ms", decimals=1),
     "ms per step, batch 32": Metric("latency/32", "ms", decimals=1),
     "ms per image, batch 32": Metric("latency/32_per_image", "ms", decimals=1),
@@ -78,10 +79,10 @@ def value_of(result: Mapping[str, Any], name: str) -> float | None:
     A run that diverged is as good as guessing: one class of `num_classes` at random, and the loss of equal odds.
     """
     metric = METRICS[name]
-    if result["status"] == "diverged" and metric.key.endswith(("/acc", "/loss")):
-        classes = result["data"]["num_classes"]
-        return metric.shown(1 / classes if metric.key.endswith("/acc") else log(classes))
     value = result.get("metrics", {}).get(metric.key)
+    if value is None and result["status"] == "diverged" and metric.key.endswith(("/acc", "/loss")):
+        classes = result["data"]["num_classes"]
+        value = 1 / classes if metric.key.endswith("/acc") else log(classes)
     return None if value is None else metric.shown(value)
 
 

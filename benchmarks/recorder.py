@@ -9,8 +9,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from zoo.divergence import DivergedError
-
 SAVE_EVERY = 20.0  # seconds: what an interruption costs at most, but for one epoch
 
 
@@ -51,11 +49,9 @@ class Recorder(Checkpoint):
         self._started = time.monotonic()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what an interruption would lose, but not the weights of a run that diverged."""
+        """Stop the clock. Nothing is saved: the averages of an epoch that is not over are in no checkpoint."""
         self.seconds += time.monotonic() - self._started
         self._started = time.monotonic()
-        if isinstance(exception, KeyboardInterrupt | SystemExit) and not isinstance(exception, DivergedError):
-            trainer.save_checkpoint(self._checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """The curve and the time so far."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from zoo.benchmarks import figures, html, markup
 from zoo.benchmarks.results import Result
-from zoo.benchmarks.suite import Suite
+from zoo.benchmarks.suite import SIZES, Suite
 from zoo.benchmarks.table import Table, claims_table, table
 from zoo.weight_files import atomic_file
 
@@ -56,8 +56,9 @@ def markdown_page(suite: Suite, size: str, by_row: ByRow, titles: Sequence[str])
     if titles:
         pictures = [f"![{title}]({FIGURE.format(number=number)})" for number, title in enumerate(titles, 1)]
         parts += ["## Figures", *pictures]
-    command = f"zoo benchmark run {suite.name} --size {size}"
-    parts.append(f"Made by `{command}` and `{command.replace(' run ', ' report ')}`.")
+    if size in SIZES:  # not of a suite that was made on the way
+        command = f"zoo benchmark run {suite.name} --size {size}"
+        parts.append(f"Made by `{command}` and `{command.replace(' run ', ' report ')}`.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmarks.settings import RESULTS_VERSION
+from zoo.benchmarks.jobs import Job
+from zoo.benchmarks.settings import RESULTS_VERSION, Settings
 from zoo.benchmarks.suite import Suite
 from zoo.weight_files import atomic_file
 
@@ -35,6 +36,40 @@ class Results:
         return sum(map(len, self.by_row.values()))
 
 
+def new_result(job: Job) -> Result:
+    """The result of a job before anything is known but what is to be done."""
+    settings = Settings(**job.settings)
+    return {
+        "version": RESULTS_VERSION,
+        **{name: getattr(job, name) for name in ("suite", "size", "row", "seed", "key")},
+        "digest": settings.digest(),
+        "settings": job.settings,
+        "status": "finished",
+        "error": "",
+        "data": {"name": settings.data, "source": job.data.source, "fingerprint": job.data.fingerprint},
+        "parameters": None,
+        "macs": None,
+        "seconds": 0.0,
+        "steps": 0,
+        "metrics": {},
+        "curve": [],
+        "extra": {},
+        "environment": {},
+    }
+
+
+def is_of(result: Result, settings: Settings) -> bool:
+    """Whether a result is of these settings, in the values that were defaults then too."""
+    if result["version"] != RESULTS_VERSION or result["digest"] != settings.digest():
+        return False
+    now = settings.as_dict()
+    for name, part in result["settings"].items():
+        known = part.items() if isinstance(part, dict) else ()
+        if any(key in now[name] and now[name][key] != value for key, value in known):
+            return False
+    return True
+
+
 def write_result(path: Path, result: Result) -> None:
     """Write a result so that a reader finds all of it or nothing."""
     with atomic_file(path) as file:
@@ -51,7 +86,8 @@ def read_result(path: Path) -> Result:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ValueError(f"'{path}' is not a result: {error}") from None
-    if not isinstance(content, dict) or not {"version", "row", "seed", "status", "settings"} <= content.keys():
+    needed = {"version", "row", "seed", "status", "settings", "digest", "data", "metrics", "seconds", "environment"}
+    if not isinstance(content, dict) or not needed <= content.keys():
         raise ValueError(f"'{path}' is not a result of zoo benchmark run")
     return content
 
@@ -69,13 +105,13 @@ def read_results(suite: Suite, size: str, folder: Path, rows: Iterable[str] | No
         ValueError: A file is no result, or results of one data set are of different images.
     """
     wanted = {row.name: row for row in suite.rows if rows is None or row.name in rows}
-    digests = {name: suite.settings_of(row, size).digest() for name, row in wanted.items() if not row.not_run}
+    settings = {name: suite.settings_of(row, size) for name, row in wanted.items() if not row.not_run}
     found = Results({name: [] for name in wanted})
     for path in sorted((folder / suite.name / size).glob("*.json")):
         result = read_result(path)
         if result["version"] != RESULTS_VERSION:
             found.other_versions += 1
-        elif result["digest"] == digests.get(result["row"]):
+        elif result["row"] in settings and is_of(result, settings[result["row"]]):
             found.by_row[result["row"]].append(result)
         elif rows is None or result["row"] in wanted:
             found.other_settings += 1

@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from zoo.benchmarks.data import read_data
 from zoo.benchmarks.execute import PROGRESS, run_job
 from zoo.benchmarks.jobs import Job
 from zoo.benchmarks.launchers import Launcher
-from zoo.benchmarks.results import DONE, Result, read_result
+from zoo.benchmarks.results import DONE, Result, is_of, new_result, read_result, write_result
 from zoo.benchmarks.suite import SIZES, Row, Suite
 from zoo.datamodules.download import Progress
 from zoo.registry import nearest
@@ -69,13 +70,16 @@ def make_plan(
     settings = [suite.settings_of(row, size) for row in chosen]
     facts = read_data(settings, root, progress)
     jobs, finished = [], []
-    place = None if root is None else str(Path(root).absolute())  # processes elsewhere start in another folder
+    place = (
+        None if root is None else str(Path(root).expanduser().absolute())
+    )  # processes elsewhere start in another folder
     for seed in range(seeds or suite.sizes[size].seeds):
         for row, one, data in zip(chosen, settings, facts, strict=True):
             job = Job(suite.name, size, row.name, seed, one.as_dict(), data, place, results.absolute())
             result = read_result(job.path) if job.path.is_file() else None
-            if result is not None and result["status"] in DONE:
+            if result is not None and result["status"] in DONE and is_of(result, one):
                 finished.append(result)
+                shutil.rmtree(job.work, ignore_errors=True)  # left by a process that was killed just before
             else:
                 jobs.append(job)
     return Plan(jobs, finished)
@@ -90,14 +94,15 @@ def run_plan(
 ) -> list[Result]:
     """Do the jobs; the results of these, in the order in which they came.
 
-    A job whose process ends without a result counts as failed; it leaves no file, so that the next start tries again.
+    A job whose process ends without a result has failed; the next start tries failed ones again.
     """
     forecast, done = Forecast(plan, processes), list[Result]()
 
     def finish(job: Job, outcome: object) -> None:
         if isinstance(outcome, BaseException):
             error = " ".join(f"{type(outcome).__name__}: {outcome}".split())[:300]
-            result: Result = {"row": job.row, "seed": job.seed, "status": "failed", "error": error, "seconds": 0.0}
+            result = new_result(job) | {"status": "failed", "error": error}
+            write_result(job.path, result)
         else:
             result = read_result(job.path)
         done.append(result)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.benchmarks.measures import MEASURES
 from zoo.recipe import Recipe
 from zoo.registry import model_info, nearest
 
@@ -79,6 +80,8 @@ class Settings:
             check_setting(name, value)
         if "model" not in changes:
             raise ValueError("a run needs a model")
+        if changes.get("curve") == "test" and changes.get("select") == "best":
+            raise ValueError("select is best and curve is test: nothing may be chosen on test images")
         parts = {prefix: _part(changes, prefix) for prefix in PREFIXES}
         info = model_info(str(changes["model"]))
         recipe = info.recipe(str(changes.get("recipe", "default"))).replace(**parts["recipe."])
@@ -118,19 +121,41 @@ class Settings:
 
 def check_setting(name: str, value: Any) -> None:
     """Raise ValueError unless there is a setting of that name which can have this value."""
-    known = [*NAMED, *PROTOCOL, *(f"recipe.{field.name}" for field in dataclasses.fields(Recipe))]
-    is_nested = name.startswith(PREFIXES) and not name.startswith("recipe.")
-    if name not in known and not is_nested:
-        raise ValueError(f"unknown setting '{name}'.{nearest(name, known)}")
+    check_name(name)
     if name in CHOICES and value not in CHOICES[name]:
         raise ValueError(f"{name} is {value}: it must be one of {', '.join(map(str, CHOICES[name]))}")
+    if name == "members" and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"members is {value}: it must be a whole number, at least 1")
+    for measure in value if name == "measure" else ():
+        if measure not in MEASURES:
+            raise ValueError(f"unknown measure '{measure}'.{nearest(str(measure), list(MEASURES))}")
     if isinstance(value, dict):
         raise ValueError(f"{name} is {value}: write '{name}.NAME: VALUE' for each of its settings")
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError unless there is a setting of that name."""
+    known = [*NAMED, *PROTOCOL, *(f"recipe.{field.name}" for field in dataclasses.fields(Recipe))]
+    is_nested = name.startswith(PREFIXES) and not name.startswith("recipe.")
+    if name not in known and not is_nested:
+        raise ValueError(f"unknown setting '{name}'.{nearest(name, known)}")
+
+
+def number_or_text(value: Any) -> Any:
+    """A text such as 1e-3, which YAML takes for no number, as a number; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 def _part(changes: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The settings whose names start with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in changes.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): number_or_text(value) for name, value in changes.items() if name.startswith(prefix)
+    }
 
 
 def _differing(part: Any, defaults: Mapping[str, Any]) -> Any:

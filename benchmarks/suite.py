@@ -20,6 +20,7 @@
 What a row sets wins over what its size sets, and that over what all share; a row's own `sizes` win over all.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,6 +32,9 @@ from zoo.registry import nearest
 
 SUITES = Path(__file__).parent / "suites"
 SIZES = ("smoke", "cpu", "paper")
+ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+MAPPINGS = {"settings", "sizes", "published"}
+"""Entries that hold names with values."""
 Kind = Literal["curves", "bars", "against", "layers"]
 
 
@@ -206,18 +210,18 @@ def parse_suite(name: str, content: Any) -> Suite:
         ValueError: Something in it is wrong; the message names the suite and the place.
     """
     try:
-        given = _mapping("a suite", content)
+        given = {"sizes": {}, **_mapping("a suite", content)}
         suite: Suite = _build(
             Suite,
             {
                 **given,
                 "name": name,
-                "rows": tuple(_build(Row, row) for row in given.get("rows", [])),
-                "sizes": {size: _build(Size, what or {}) for size, what in given.get("sizes", {}).items()},
-                "claims": tuple(_build(Claim, claim) for claim in given.get("claims", [])),
-                "figures": tuple(_build(Figure, figure) for figure in given.get("figures", [])),
-                "also": tuple(given.get("also", ())),
-                "published_also": tuple(given.get("published_also", ())),
+                "rows": tuple(_build(Row, row) for row in _list(given, "rows")),
+                "sizes": {size: _build(Size, what or {}) for size, what in _mapping("sizes", given["sizes"]).items()},
+                "claims": tuple(_build(Claim, claim) for claim in _list(given, "claims")),
+                "figures": tuple(_build(Figure, figure) for figure in _list(given, "figures")),
+                "also": tuple(_list(given, "also")),
+                "published_also": tuple(_list(given, "published_also")),
             },
         )
         _check(suite)
@@ -225,6 +229,13 @@ def parse_suite(name: str, content: Any) -> Suite:
         message = str(error)
         raise ValueError(message if message.startswith("suite ") else f"suite {name}: {message}") from None
     return suite
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[Any]:
+    value = given.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, not {value!r:.60}")
+    return value
 
 
 def _mapping(what: str, content: Any) -> dict[str, Any]:
@@ -241,11 +252,19 @@ def _build(kind: type[Any], content: Any) -> Any:
     for name in given:
         if name not in known:
             raise ValueError(f"unknown '{name}' in a {what}.{nearest(str(name), known)}")
+    for name in MAPPINGS & given.keys():
+        _mapping(name, given[name])
     return kind(**given)
 
 
 def _check(suite: Suite) -> None:
     names = [row.name for row in suite.rows]
+    for name in names:
+        if not isinstance(name, str) or not ROW_NAME.fullmatch(name):
+            raise ValueError(f"row {name!r} must have a name of letters, digits and . _ + -, since files are called so")
+    for size, what in suite.sizes.items():
+        if not isinstance(what.seeds, int) or what.seeds < 1:
+            raise ValueError(f"size {size}: seeds is {what.seeds!r}: it must be a whole number, at least 1")
     if not names or len(set(names)) != len(names):
         raise ValueError("it needs rows, each with a name of its own")
     if set(suite.sizes) != set(SIZES):

@@ -142,10 +142,7 @@ def _columns(suite: Suite) -> list[tuple[Column, Callable[[_Line], str]]]:
         (Column("95 % interval"), lambda line: interval_text(main, line.samples[main], line.scale)),
         (Column("difference"), lambda line: signed_text(main, line.difference, line.scale)),
         *((Column(heading(name)), partial(_measured, name)) for name in _others(suite, suite.also)),
-        *(
-            (Column(f"published {heading(name)}"), partial(_published, name))
-            for name in _others(suite, suite.published_also)
-        ),
+        *((Column(f"published {name}"), partial(_published, name)) for name in _others(suite, suite.published_also)),
         (Column("parameters"), lambda line: "" if line.parameters is None else f"{line.parameters:,}"),
         (Column("MACs (M)"), lambda line: "" if line.macs is None else f"{line.macs / 1e6:,.2f}"),
         (Column("seconds"), lambda line: "" if line.seconds is None else seconds_text(line.seconds)),
@@ -181,7 +178,7 @@ def _record(suite: Suite, line: _Line) -> dict[str, Any]:
     }
     for name in _others(suite, suite.also):
         record |= {f"{heading(name)} {key}": value for key, value in _numbers(line.samples[name]).items()}
-    record |= {f"published {heading(name)}": _published(name, line) for name in _others(suite, suite.published_also)}
+    record |= {f"published {name}": _published(name, line) for name in _others(suite, suite.published_also)}
     facts = {"parameters": line.parameters, "macs": line.macs, "seconds": line.seconds, "verdict": line.verdict}
     return record | facts
 

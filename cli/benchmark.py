@@ -68,8 +68,12 @@ def _describe(suite: Suite) -> str:
     lines = [f"{suite.name}: {suite.title}", suite.question, *([f"Paper: {suite.paper}"] if suite.paper else []), ""]
     lines += [f"  {row.name:<28}{row.label}".rstrip() for row in suite.rows]
     lines += ["", "Claims:", *(f"  {claim.text}" for claim in suite.claims), "", "Sizes:"]
-    lines += [f"  {name:<8}{size.seeds} seeds. {size.reduced}" for name, size in suite.sizes.items()]
+    lines += [f"  {name:<8}{_seeds(size.seeds)}. {size.reduced}".rstrip() for name, size in suite.sizes.items()]
     return "\n".join(lines)
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
 
 
 def run_suite(words: list[str]) -> int:
@@ -122,12 +126,14 @@ def _fixed(words: list[str]) -> dict[str, Any]:
     """Settings that hold for all runs of an ablation, from `--name value`."""
     import yaml
 
+    from zoo.benchmarks.settings import number_or_text
+
     settings = {}
     for word in front.plain(words):
         name, equals, value = word.partition("=")
         if not name.startswith("--") or not equals:
             raise UserError(f"'{word}' is no option: see zoo benchmark ablate --help")
-        settings[name.removeprefix("--").removesuffix(".name")] = yaml.safe_load(value)
+        settings[name.removeprefix("--").removesuffix(".name")] = number_or_text(yaml.safe_load(value))
     return settings
 
 

@@ -145,7 +145,8 @@ def test_bars_of_one_seed_have_no_whiskers_and_failed_runs_no_bar() -> None:
         suite, Figure("bars", "test error"), {"row0": [make_result(0, 0)], "row1": [diverged], "row2": [failed]}
     )
     assert [label.get_text() for label in axes.get_yticklabels()] == ["row0", "row1 (1 of 1 diverged)"]
-    assert axes.patches[1].get_width() == pytest.approx(90)  # ten classes, guessed
+    assert [bar.get_y() + bar.get_height() / 2 for bar in axes.patches] == [0]
+    assert "diverged" in [text.get_text() for text in axes.texts]
     assert not axes.lines
     assert not axes.collections
 
@@ -333,8 +334,8 @@ def test_verdicts_are_coloured_and_nothing_else() -> None:
 def test_sections_without_content_are_left_out() -> None:
     shown = Reader(make_page(claims_html="", figures=[], environments=[])).text
     assert not any(heading in shown for heading in ("Claims", "Figures", "Versions and hardware"))
-    full = make_suite(sizes={"cpu": Size()}, claims=(Claim("c", "test error", row="row0", above=1),))
-    assert "Nothing is reduced at this size." in page(full, "cpu", "", "", "", [])
+    full = make_suite(sizes={"paper": Size()}, claims=(Claim("c", "test error", row="row0", above=1),))
+    assert "Nothing is reduced at this size." in page(full, "paper", "", "", "", [])
 
 
 def test_facts_name_every_machine_once() -> None:

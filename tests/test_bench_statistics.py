@@ -111,7 +111,9 @@ def test_failed_runs_have_no_values_and_diverged_ones_those_of_guessing() -> Non
         ((9.0, 9.3, 9.1), (13.0, 13.2, 12.9), "differs"),
         ((9.0, 9.3, 9.1), (9.0, 9.3, 9.1), "differs"),  # equal is not higher
         ((13.0,), (9.0,), "undecided: one seed"),
-        ((9.0,), (13.0,), "differs"),
+        ((9.0,), (13.0,), "undecided: one seed"),
+        ((9.3, 9.0, 9.2), (9.1, 9.1, 9.1), "undecided: p = 0.26 with 3 seeds"),
+        ((9.0, 9.1, 9.2), (9.1, 9.1, 9.2), "undecided: p = 0.79 with 3 seeds"),  # the other side is no more certain
         ((), (9.0, 9.1), "not run"),
     ],
 )
@@ -209,10 +211,12 @@ def test_error_of_published_values() -> None:
     ("errors", "verdict"),
     [
         # 13.0 has the binomial error sqrt(0.13 * 0.87 / 10000) = 0.336 %, times 1.96 = 0.659.
-        ((13.6,), "reproduced"),
-        ((13.7,), "differs"),
-        ((12.3,), "differs"),
-        ((14.0, 14.4, 13.6), "differs"),  # standard error 0.231: 1.96 * 0.408 = 0.80
+        ((13.6,), "not comparable: one seed"),
+        ((13.6, 13.6), "reproduced"),
+        ((13.7, 13.7), "differs"),
+        ((12.3, 12.3), "differs"),
+        ((14.2, 14.6, 13.8), "differs"),  # half the interval is 4.303 * 0.231 = 0.994: hypot with 0.659 is 1.19
+        ((14.1, 14.5, 13.7), "reproduced"),
         ((13.7, 14.1, 13.3), "reproduced"),
     ],
 )
@@ -260,3 +264,26 @@ def test_what_happened_comes_before_what_was_measured() -> None:
     for field, word in [("not_run", "not run"), ("not_comparable", "not comparable")]:
         row = Row("deep", **{field: "eight GPUs"})  # type: ignore[arg-type]  # both fields are strings
         assert row_verdict(of, row, "paper", runs, ()) == f"{word}: eight GPUs"
+
+
+def test_weights_that_are_measured_as_they_are_need_one_run() -> None:
+    fixed = {"protocol": {"train": False}}
+    by_row = {
+        "deep": [result("deep", 0, 13.05) | {"settings": fixed}],
+        "flat": [result("flat", 0, 9.0) | {"settings": fixed}],
+    }
+    assert check_claim(HIGHER, by_row, "cpu").outcome == "reproduced"
+    assert verdict_of(suite(), "deep", "paper", by_row) == "reproduced"
+    by_row["deep"][0]["metrics"]["test/acc"] = 0.868  # 13.2 is more than libraries differ by
+    assert verdict_of(suite(), "deep", "paper", by_row) == "differs"
+
+
+def test_a_claim_is_open_where_diverged_runs_have_no_value() -> None:
+    by_row = {"deep": results("deep", 13, 13.2), "flat": [*results("flat", 9.0), result("flat", 1, 0, "diverged")]}
+    for row in by_row.values():
+        for one in row:
+            if one["status"] == "finished":
+                one["metrics"]["gap"] = 1.0
+    claim = Claim("x", "gap between test and training error", higher="deep", lower="flat")
+    outcome = check_claim(claim, by_row, "cpu").outcome
+    assert outcome == "undecided: 1 runs of flat diverged and have no gap between test and training error"
