@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmarks.ablation import OWN_SIZE
-from zoo.benchmarks.execute import multiply_adds
+from zoo.benchmarks.networks import multiply_adds
 from zoo.benchmarks.results import Result
 from zoo.benchmarks.settings import RESULTS_VERSION
 from zoo.benchmarks.suite import Row, Size, Suite

@@ -5,7 +5,6 @@ chosen on test images. Everything random follows from the seed, and a run that w
 checkpoint with the numbers that it would have had.
 """
 
-import functools
 import json
 import logging
 import os
@@ -21,11 +20,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-import zoo
 from zoo.benchmarks.data import build_data
 from zoo.benchmarks.environment import environment
 from zoo.benchmarks.jobs import Job
 from zoo.benchmarks.measures import MEASURES
+from zoo.benchmarks.networks import accuracy, build_model, multiply_adds, probabilities
 from zoo.benchmarks.recorder import Recorder, rounded
 from zoo.benchmarks.results import new_result, write_result
 from zoo.benchmarks.settings import Settings
@@ -33,10 +32,7 @@ from zoo.cached import cache_features, why_not_cached
 from zoo.checkpoint import AtomicCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.datamodules.base import ImageDataModule
-from zoo.datamodules.registry import dataset_spec
 from zoo.divergence import DivergedError
-from zoo.recipe import Recipe
-from zoo.registry import model_info
 from zoo.weight_files import atomic_file
 
 PROGRESS = "progress.json"
@@ -205,56 +201,8 @@ class Run:
             file.write(json.dumps({"done": round(share, 4)}).encode())
 
 
-def build_model(settings: Settings, data: ImageDataModule) -> ImageClassifier:
-    """The network for these data, with the recipe; the data prepare images as its weights expect them."""
-    info, arguments = model_info(settings.model), dict(settings.model_arguments)
-    pretrained = settings.protocol["pretrained"]
-    # Of the data set asked for: CIFAR-10 as class folders has 32 pixels too, though folders have images of any size.
-    spec = dataset_spec(settings.data)
-    native = info.reference.image_size if spec.any_size else spec.image_size
-    wanted = settings.data_options.get("image_size") or max(native, info.image_size)
-    arguments.setdefault("in_channels", data.in_channels)
-    if not pretrained:
-        arguments = {"image_size": wanted, "num_classes": data.num_classes, **arguments}
-    model = zoo.create_model(settings.model, pretrained=pretrained or None, **arguments)
-    data.image_size = model.image_size
-    if model.preprocessing:
-        data.use_preprocessing(model.preprocessing)
-    model.recipe = Recipe(**settings.recipe)
-    model.finetune = zoo.Finetune(**settings.finetune)
-    data.batch_size = model.recipe.batch_size
-    if pretrained and (model.class_names or data.class_names) != data.class_names:
-        model.reset_classifier(data.num_classes)
-    return model
-
-
 def known_of(point: Mapping[str, Any], but: str = "-") -> dict[str, float]:
     """The metrics of a point of the curve that are numbers, but for those whose names start with `but`."""
     return {
         name: value for name, value in point.items() if "/" in name and value is not None and not name.startswith(but)
     }
-
-
-@functools.lru_cache(maxsize=64)
-def multiply_adds(model: str, arguments: str) -> int | None:
-    """Multiply-adds for one image; None where the network cannot be counted."""
-    from zoo.summary import summarize
-
-    try:
-        return summarize(model, **json.loads(arguments)).macs
-    except (RuntimeError, NotImplementedError):
-        return None
-
-
-def probabilities(model: ImageClassifier, data: ImageDataModule) -> torch.Tensor:
-    """Class probabilities `(N, num_classes)` of the test images."""
-    model.eval()
-    with torch.inference_mode():
-        batches = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.ordered_loader("test")]
-        return torch.cat([model(images.to(model.dtype)).float().softmax(dim=1) for images in batches])
-
-
-def accuracy(scores: Any, data: ImageDataModule) -> float:
-    """The share of the test images whose class has the highest score."""
-    labels = torch.from_numpy(data.splits["test"].labels)
-    return float((scores.argmax(dim=1) == labels).float().mean())

@@ -12,7 +12,7 @@ from typing import Any
 from zoo import list_models, model_info
 from zoo.benchmarks import transfer
 from zoo.benchmarks.results import Results, read_results
-from zoo.benchmarks.suite import load_suite
+from zoo.benchmarks.suite_file import load_suite
 from zoo.benchmarks.verdicts import check_claims
 from zoo.weights import all_weights, embedded
 

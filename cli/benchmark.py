@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from zoo.benchmarks.suite import SIZES, Suite, load_suite, suite_names
+from zoo.benchmarks.suite import SIZES, Suite
+from zoo.benchmarks.suite_file import load_suite, suite_names
 from zoo.cli import front
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.listing import Parser, show

@@ -8,7 +8,7 @@ import pytest
 
 from zoo.benchmarks.report import CSV, LATEX, MARKDOWN, draw_figures, markdown_page, table_files
 from zoo.benchmarks.results import read_results
-from zoo.benchmarks.suite import load_suite
+from zoo.benchmarks.suite_file import load_suite
 from zoo.benchmarks.tables import SUITE_RESULTS, committed_suites
 
 PLACES = sorted(path.parent for path in SUITE_RESULTS.glob("*/*/report.md"))

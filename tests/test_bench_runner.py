@@ -16,7 +16,8 @@ from zoo.benchmarks import recorder
 from zoo.benchmarks.execute import run_job
 from zoo.benchmarks.results import read_result, read_results
 from zoo.benchmarks.runner import Forecast, choose_rows, make_plan, run_plan
-from zoo.benchmarks.suite import Suite, load_suite, parse_suite
+from zoo.benchmarks.suite import Suite
+from zoo.benchmarks.suite_file import load_suite, parse_suite
 from zoo.benchmarks.table import table
 
 SUITE = """
@@ -50,7 +51,7 @@ from pathlib import Path
 from zoo.benchmarks import recorder
 from zoo.benchmarks.execute import run_job
 from zoo.benchmarks.runner import make_plan
-from zoo.benchmarks.suite import load_suite
+from zoo.benchmarks.suite_file import load_suite
 from zoo.classifier import ImageClassifier
 recorder.SAVE_EVERY = 0.0
 plan = make_plan(load_suite(sys.argv[1]), "smoke", Path(sys.argv[2]))

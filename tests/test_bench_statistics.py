@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from zoo.benchmarks.statistics import describe, interval, p_above, paired_differences, seed_values
-from zoo.benchmarks.suite import Claim, Row, Suite, parse_suite
+from zoo.benchmarks.suite import Claim, Row, Suite
+from zoo.benchmarks.suite_file import parse_suite
 from zoo.benchmarks.verdicts import check_claim, check_claims, parse_published, published_error, row_verdict
 
 VALUES = [8.1, 9.4, 8.8, 10.2, 7.7]

@@ -9,7 +9,8 @@ from zoo.benchmarks.execute import run_job
 from zoo.benchmarks.report import CSV, HTML, LATEX, MARKDOWN, write_report
 from zoo.benchmarks.results import read_result, read_results
 from zoo.benchmarks.runner import make_plan
-from zoo.benchmarks.suite import SIZES, load_suite, parse_suite, suite_names
+from zoo.benchmarks.suite import SIZES
+from zoo.benchmarks.suite_file import load_suite, parse_suite, suite_names
 
 NAMED = {  # by the issue that asked for them
     *("mnist-ladder", "nielsen", "permuted-mnist", "activations", "initialisation", "optimisers", "schedules"),

@@ -13,7 +13,8 @@ import pytest
 from zoo.benchmarks.formatting import heading, p_text, sample_text, signed_text, value_text
 from zoo.benchmarks.markup import claims_markdown, csv_text, html, latex, latex_text, markdown, markdown_text
 from zoo.benchmarks.statistics import Sample, describe
-from zoo.benchmarks.suite import Row, Size, Suite, parse_suite
+from zoo.benchmarks.suite import Row, Size, Suite
+from zoo.benchmarks.suite_file import parse_suite
 from zoo.benchmarks.table import Table, claims_table, table
 
 HOSTILE = r"a_b & 50% | [x] {y} #1 $z ^~ \frac <b> ± η λ - 深"
