@@ -72,8 +72,10 @@ def is_of(result: Result, settings: Settings) -> bool:
 
 def write_result(path: Path, result: Result) -> None:
     """Write a result so that a reader finds all of it or nothing."""
+    # One line for each part: a curve is read as a whole, and the files stay small.
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part, allow_nan=False)}" for name, part in result.items())
     with atomic_file(path) as file:
-        file.write((json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+        file.write(f"{{\n{lines}\n}}\n".encode())
 
 
 def read_result(path: Path) -> Result:

@@ -28,7 +28,7 @@ def test_pages_are_those_of_the_results(place: Path) -> None:
     assert (place / MARKDOWN).read_text() == markdown_page(suite, size, found.by_row, titles)
     for name, content in table_files(suite, size, found.by_row).items():
         assert (place / name).read_bytes() == content, name
-    assert {path.name for path in place.iterdir() if path.suffix != ".json"} == {
+    assert {path.name for path in place.iterdir() if path.suffix not in (".json", ".html", "")} == {
         *(MARKDOWN, CSV, LATEX),
         *(f"figure-{number}.png" for number in range(1, len(titles) + 1)),
     }
