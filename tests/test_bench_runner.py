@@ -119,6 +119,21 @@ def test_a_suite_that_was_killed_has_the_table_of_an_uninterrupted_one(suite: Su
     assert first == second
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_says_how_to_go_on(suite: Suite, tmp_path: Path, number: int, status: int) -> None:
+    words = ["benchmark", "run", tmp_path / "small.yaml", "--size", "smoke", "--jobs", "1", "--results", tmp_path / "r"]
+    with subprocess.Popen(command(*words), env=environment(), stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        lines = []
+        for line in running.stdout:
+            lines.append(line)
+            if line.startswith("1/4"):
+                running.send_signal(number)
+    assert running.returncode == status, lines
+    assert "interrupted: the same command goes on\n" in lines
+    assert read_results(suite, "smoke", tmp_path / "r").count < 4
+
+
 class Here:
     """A launcher for tests: every job in this process."""
 
