@@ -38,7 +38,7 @@ class DataFacts:
     fingerprint: str
 
 
-def build_data(settings: Settings, seed: int, root: str | None) -> ImageDataModule:
+def build_data(settings: Settings, seed: int, root: str | None, *, download: bool = False) -> ImageDataModule:
     """The data module of a run.
 
     A folder with train/ and test/, in each a folder for every class of CIFAR-10, serves as CIFAR-10: with the same
@@ -65,6 +65,8 @@ def build_data(settings: Settings, seed: int, root: str | None) -> ImageDataModu
         return data
     if spec.needs_root:
         options["root"] = root
+    if download and "download" in known:
+        options["download"] = True
     made: ImageDataModule = getattr(names, settings.data)(**options)
     return made
 
@@ -81,7 +83,9 @@ def class_folders(data: str, root: str | None) -> Path | None:
     return None
 
 
-def read_data(all_settings: Iterable[Settings], root: str | None, progress: Progress | None = None) -> list[DataFacts]:
+def read_data(
+    all_settings: Iterable[Settings], root: str | None, progress: Progress | None = None, *, download: bool = False
+) -> list[DataFacts]:
     """See that the data of these runs are there, read and decode them once; what they are, in the same order.
 
     Raises:
@@ -96,13 +100,13 @@ def read_data(all_settings: Iterable[Settings], root: str | None, progress: Prog
             del own[name]
         place = json.dumps([settings.data, own], sort_keys=True)
         if place not in known:
-            known[place] = _facts(settings, root, progress)
+            known[place] = _facts(settings, root, progress, download)
         found.append(known[place])
     return found
 
 
-def _facts(settings: Settings, root: str | None, progress: Progress | None) -> DataFacts:
-    data = build_data(settings, 0, root)
+def _facts(settings: Settings, root: str | None, progress: Progress | None, download: bool) -> DataFacts:
+    data = build_data(settings, 0, root, download=download)
     data.progress = progress
     data.prepare_data()
     digest = hashlib.sha256()

@@ -57,6 +57,7 @@ def make_plan(
     seeds: int | None = None,
     rows: str = "*",
     root: str | None = None,
+    download: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """What is to be done, seed by seed, so that an early table has all rows.
@@ -68,7 +69,7 @@ def make_plan(
     check_size(suite, size)
     chosen = [row for row in choose_rows(suite, rows) if not row.not_run]
     settings = [suite.settings_of(row, size) for row in chosen]
-    facts = read_data(settings, root, progress)
+    facts = read_data(settings, root, progress, download=download)
     jobs, finished = [], []
     place = (
         None if root is None else str(Path(root).expanduser().absolute())

@@ -170,6 +170,9 @@ def _add_running(parser: Parser) -> None:
     parser.add_argument(
         "--data.root", dest="root", metavar="DIR", help="folder with MNIST/raw, cifar-10-batches-py, ..."
     )
+    parser.add_argument(
+        "--data.download", dest="download", choices=("true", "false"), default="false", help="fetch what is not there"
+    )
     parser.add_argument("--launcher", default="local", metavar="NAME", help="local, ray or slurm (default: local)")
     parser.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster (default: one of its own)")
     parser.add_argument(
@@ -196,7 +199,14 @@ def _run(suite: Suite, size: str, options: argparse.Namespace, rows: str) -> int
     choose_rows(suite, rows)
     with progress_bar("reading the data") as report:
         plan = make_plan(
-            suite, size, options.results, seeds=options.seeds, rows=rows, root=options.root, progress=report
+            suite,
+            size,
+            options.results,
+            seeds=options.seeds,
+            rows=rows,
+            root=options.root,
+            download=options.download == "true",
+            progress=report,
         )
     show(f"{suite.name}, size {size}: {len(plan.jobs)} runs to do, {len(plan.finished)} are done")
     if not plan.jobs:

@@ -66,7 +66,9 @@ def test_data_are_read_once_for_runs_that_share_them(tree: Path, monkeypatch: py
 
     built: list[Settings] = []
     original = data.build_data
-    monkeypatch.setattr(data, "build_data", lambda one, *rest: (built.append(one), original(one, *rest))[1])
+    monkeypatch.setattr(
+        data, "build_data", lambda one, *rest, **more: (built.append(one), original(one, *rest, **more))[1]
+    )
     all_settings = [settings(), settings(data__augment="none"), settings(recipe__lr=1.0), settings(data="fake")]
     facts = read_data(all_settings, str(tree))
     assert len(built) == 2
