@@ -81,7 +81,9 @@ def test_results_are_of_the_recipes_that_the_models_have(name: str) -> None:
 
 
 def readme_commands() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", README, flags=re.S)
+    # Fences in pairs, those of Python too: else the end of one would be taken for the beginning of the next.
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.S | re.M)
+    blocks = [text for language, text in fenced if not language]
     lines = [re.split(r"\s{3,}", line)[0] for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("zoo ")]
 
