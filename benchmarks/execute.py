@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ from zoo.divergence import DivergedError
 from zoo.weight_files import atomic_file
 
 PROGRESS = "progress.json"
-Report = Callable[[float], None]
 
 
 def run_job(job: Job) -> Path:
@@ -115,7 +114,7 @@ class Run:
         data = build_data(settings, seed, self.job.root)
         model = build_model(settings, data)
         data.prepare_data()
-        data.setup("fit")
+        data.setup("fit" if self.protocol["train"] else "test")
         if self.protocol["members"] > 1:  # each sees a bootstrap sample (Breiman 1996, Bagging predictors)
             train = data.splits["train"]
             rows = np.random.default_rng((seed, member)).integers(len(train), size=len(train))
@@ -130,8 +129,7 @@ class Run:
             "image_size": data.image_size,
         }
         self.facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-        arguments = {name: value for name, value in model.hparams.items() if not name.startswith("pretrained")}
-        self.facts["macs"] = multiply_adds(self.settings.model, json.dumps(arguments))
+        self.facts["macs"] = multiply_adds(self.settings.model, json.dumps(dict(model.hparams)))
 
     def train(self, model: ImageClassifier, data: ImageDataModule, member: int) -> None:
         """Train from the start or from the last checkpoint; add the curve."""
