@@ -13,7 +13,7 @@ from zoo.datamodules import ImageDataModule
 WARM_UP = 3
 FEWEST_STEPS, LEAST_STEPS, MOST_STEPS = 3, 10, 100
 SLOW = 0.5  # seconds of a step from which on a few steps are enough
-SECONDS = 0.5
+SECONDS = 0.2
 """Quick networks are timed for so long, since their times vary most."""
 
 
