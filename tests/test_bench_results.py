@@ -16,7 +16,7 @@ PLACES = sorted(path.parent for path in SUITE_RESULTS.glob("*/*/report.md"))
 
 def test_the_suites_that_must_be_run_have_results() -> None:
     required = {"mnist-ladder", "permuted-mnist", "activations", "initialisation", "optimisers", "batchnorm", "dropout"}
-    required |= {"residual", "batch-size", "augmentation"}
+    required |= {"residual", "batch-size", "augmentation", "keras-applications"}
     assert {name for name, size, _ in committed_suites() if size == "cpu"} >= required
 
 
