@@ -1,7 +1,6 @@
 """What the numbers of a run depend on besides its settings: versions, hardware, the commit."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from zoo._version import __version__
+from zoo.datamodules.machine import available_cpus
 
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "albumentations", "numpy")
 
@@ -22,7 +22,7 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "hardware": {
             "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": available_cpus(),
             "threads": torch.get_num_threads(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
             "system": platform.platform(),

@@ -24,7 +24,8 @@ from zoo.benchmarks.data import build_data
 from zoo.benchmarks.environment import environment
 from zoo.benchmarks.jobs import Job
 from zoo.benchmarks.measures import MEASURES
-from zoo.benchmarks.networks import accuracy, build_model, multiply_adds, probabilities
+from zoo.benchmarks.networks import build_model, multiply_adds
+from zoo.benchmarks.passes import answers, share
 from zoo.benchmarks.recorder import Recorder, rounded
 from zoo.benchmarks.results import new_result, write_result
 from zoo.benchmarks.settings import Settings
@@ -32,6 +33,7 @@ from zoo.cached import cache_features, why_not_cached
 from zoo.checkpoint import AtomicCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.machine import available_cpus
 from zoo.divergence import DivergedError
 from zoo.weight_files import atomic_file
 
@@ -42,7 +44,7 @@ def run_job(job: Job) -> Path:
     """Do one job and write its result; the result file. Wrong settings and divergence are results too."""
     quiet()
     settings, facts = Settings(**job.settings), new_result(job)
-    torch.set_num_threads(settings.protocol["threads"] or cores())
+    torch.set_num_threads(settings.protocol["threads"] or available_cpus())
     job.work.mkdir(parents=True, exist_ok=True)
     try:
         Run(settings, job, facts).execute()
@@ -55,11 +57,6 @@ def run_job(job: Job) -> Path:
     write_result(job.path, facts | {"environment": environment()})
     shutil.rmtree(job.work, ignore_errors=True)
     return job.path
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quiet() -> None:
@@ -93,10 +90,11 @@ class Run:
             if self.protocol["train"]:
                 self.train(model, data, member)
             if members > 1:
-                total.append(probabilities(model, data))
+                known = answers(model, data, "test")
+                total.append(known.logits.softmax(dim=1))
         if members > 1:  # what is known of the last one is not of all
             self.facts |= {"curve": [], "metrics": {}}
-            self.add({"test/acc": accuracy(sum(total), data)})
+            self.add({"test/acc": share(torch.stack(total).sum(dim=0).argmax(dim=1) == known.labels)})
         elif self.protocol["train"]:
             trainer = self.trainer(model, [])
             self.add(trainer.test(model, data, verbose=False)[0])
@@ -180,8 +178,6 @@ class Run:
     def measure(self, model: ImageClassifier, data: ImageDataModule, *, before: bool) -> None:
         """Add what the settings want to be measured before training, or after it."""
         for name in self.protocol["measure"]:
-            if name not in MEASURES:
-                raise ValueError(f"unknown measure '{name}'. Known: {', '.join(MEASURES)}")
             if MEASURES[name].before == before:
                 metrics, extra = MEASURES[name].function(model, data)
                 self.add(metrics)

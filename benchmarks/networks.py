@@ -1,10 +1,7 @@
-"""The network of a run: built for its data, counted, and asked for probabilities."""
+"""The network of a run: built for its data, and counted."""
 
 import functools
 import json
-from typing import Any
-
-import torch
 
 import zoo
 from zoo.benchmarks.settings import Settings
@@ -47,17 +44,3 @@ def multiply_adds(model: str, arguments: str) -> int | None:
         return summarize(model, **json.loads(arguments)).macs
     except (RuntimeError, NotImplementedError):
         return None
-
-
-def probabilities(model: ImageClassifier, data: ImageDataModule) -> torch.Tensor:
-    """Class probabilities `(N, num_classes)` of the test images."""
-    model.eval()
-    with torch.inference_mode():
-        batches = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.ordered_loader("test")]
-        return torch.cat([model(images.to(model.dtype)).float().softmax(dim=1) for images in batches])
-
-
-def accuracy(scores: Any, data: ImageDataModule) -> float:
-    """The share of the test images whose class has the highest score."""
-    labels = torch.from_numpy(data.splits["test"].labels)
-    return float((scores.argmax(dim=1) == labels).float().mean())

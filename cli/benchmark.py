@@ -1,21 +1,22 @@
 """`zoo benchmark`: comparison tables, run and reported."""
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from zoo.benchmarks.launchers import LAUNCHERS, make_launcher
 from zoo.benchmarks.suite import SIZES, Suite
 from zoo.benchmarks.suite_file import load_suite, suite_names
 from zoo.cli import front
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.listing import Parser, show
+from zoo.cli.runs_bar import RunsBar
+from zoo.datamodules.machine import available_cpus
 
 RESULTS = Path("runs/benchmarks")
-LAUNCHERS = ("local", "ray", "slurm")
 VERBS = {
     "list": "the suites, and what each asks",
     "run": "do the runs of a suite that are not done yet",
@@ -115,6 +116,7 @@ def ablate(words: list[str]) -> int:
     parser = _parser("ablate", text)
     parser.add_argument("model", metavar="MODEL", help="a name from zoo list")
     parser.add_argument("--vary", action="append", required=True, metavar="NAME=A,B", help="model.norm=none,batch")
+    _add_results(parser)
     _add_running(parser)
     options, rest = parser.parse_known_args(words)
     suite = make_ablation(options.model, [parse_vary(text) for text in options.vary], _fixed(rest))
@@ -161,6 +163,10 @@ def compare(words: list[str]) -> int:
 def _add_suite(parser: Parser) -> None:
     parser.add_argument("suite", metavar="SUITE", help="a name from zoo benchmark list, or a .yaml file of your own")
     parser.add_argument("--size", default="cpu", help=f"{', '.join(SIZES)} (default: cpu)")
+    _add_results(parser)
+
+
+def _add_results(parser: Parser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help=f"default: {RESULTS}")
 
 
@@ -178,8 +184,6 @@ def _add_running(parser: Parser) -> None:
     parser.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of sbatch, such as partition=gpu"
     )
-    if not any(action.dest == "results" for action in parser._actions):
-        parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help=f"default: {RESULTS}")
 
 
 def _count(text: str) -> int:
@@ -191,12 +195,9 @@ def _count(text: str) -> int:
 def _run(suite: Suite, size: str, options: argparse.Namespace, rows: str) -> int:
     """Do the runs with progress on the screen; 1 if some failed."""
     front.check_choice("launcher", options.launcher, LAUNCHERS)
-    from zoo.benchmarks.launchers import make_launcher
-    from zoo.benchmarks.runner import check_size, choose_rows, describe_result, make_plan, run_plan, statuses
+    from zoo.benchmarks.runner import describe_result, make_plan, run_plan, statuses
     from zoo.cli.progress_bar import progress_bar
 
-    check_size(suite, size)
-    choose_rows(suite, rows)
     with progress_bar("reading the data") as report:
         plan = make_plan(
             suite,
@@ -239,8 +240,7 @@ def default_jobs(threads: int) -> int:
 
     if threads == 0 or torch.accelerator.is_available():
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, available_cpus() // threads)
 
 
 def _report(suite: Suite, size: str, results: Path, output: Path | None) -> None:
@@ -274,42 +274,3 @@ def _show_table(suite: Suite, size: str, by_row: dict[str, list[dict[str, Any]]]
 
 def _say_written(paths: list[Path]) -> None:
     show("written: " + ", ".join(map(str, paths)))
-
-
-class RunsBar:
-    """How many runs are done and how long the rest takes: a bar on a terminal, lines elsewhere.
-
-    Args:
-        total: Number of runs.
-    """
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._console = Console(highlight=False, soft_wrap=True)
-        columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("", total=total)
-        self._done, self._total, self._left = 0, total, ""
-
-    def __enter__(self) -> "RunsBar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, forecast: Any) -> None:
-        """Show what the forecast says now."""
-        from zoo.cli.progress import readable_time
-
-        seconds = forecast.seconds_left()
-        self._left = "" if seconds is None else f"about {readable_time(seconds)} left"
-        self._bar.update(self._task, completed=forecast.done, description=self._left)
-
-    def tell(self, line: str) -> None:
-        """Print a line about a run that has ended."""
-        self._done += 1
-        left = f", {self._left}" if self._left and self._done < self._total else ""
-        self._console.print(f"{self._done}/{self._total}  {line}{left}", markup=False)
