@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zoo.benchmarks.ablation import OWN_SIZE
 from zoo.benchmarks.networks import multiply_adds
 from zoo.benchmarks.results import Result
@@ -58,8 +60,9 @@ def read_run(folder: Path) -> Result:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return _result(folder, record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"'{path}' is not a record of zoo fit: {type(error).__name__} {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error, yaml.YAMLError) as error:
+        what = f"{type(error).__name__} {' '.join(str(error).split())}"
+        raise ValueError(f"'{folder}' does not hold what zoo fit writes: {what}") from None
 
 
 def _result(folder: Path, record: Mapping[str, Any]) -> Result:

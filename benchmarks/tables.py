@@ -146,6 +146,16 @@ def committed_suites() -> list[tuple[str, str, Results]]:
     return [(name, size, read_results(load_suite(name), size, SUITE_RESULTS)) for name, size in places]
 
 
+def reliability_table() -> str:
+    """What the long runs of kills and of damaged input counted."""
+    lines = ["| long run | what it counted | date |", "|---|---|---|"]
+    for path in sorted((RESULTS / "reliability").glob("*.json")):
+        run = json.loads(path.read_text())
+        counted = ", ".join(f"{name} {value:,}" for name, value in run["figures"].items() if not isinstance(value, str))
+        lines.append(f"| `python -m tests.{run['name']}` | {counted} | {run['date']} |")
+    return "\n".join(lines)
+
+
 def hardware_line() -> str:
     """What the committed runs ran on."""
     runs = [run for data in ("digits", "mnist") for run in read_runs(data).values()]
@@ -178,6 +188,7 @@ def render(text: str) -> str:
         "weights": weights_table(),
         "transfer": transfer_tables(),
         "suites": suites_table(),
+        "reliability": reliability_table(),
     }
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"

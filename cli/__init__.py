@@ -2,16 +2,21 @@
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from zoo.cli.errors import UserError, print_error
+from zoo.cli.errors import UserError, memory_error, print_error
 
 VERBS = {
     "fit": "train a model, test it once, write a run folder",
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test set",
     "predict": "classify image files with a checkpoint",
+    "tune": "find a learning rate, a batch size",
+    "search": "find settings by many short runs, the bad ones stopped early",
     "features": "what a trained model's last layer sees of each image, as a file",
     "probe": "other learners on such features: logistic regression, nearest neighbours",
     "export": "a trained model as safetensors, ONNX or torch.export, checked against the original",
@@ -21,7 +26,7 @@ VERBS = {
     "list": "the models, and what is known about them",
     "info": "one model: paper, parameters, published results, deviations from the paper",
 }
-OWN_VERBS = ("features", "probe", "export", "push")
+OWN_VERBS = ("tune", "search", "features", "probe", "export", "push")
 """Commands with a module of the same name, whose function `run` takes the words after the verb."""
 HELP = {"-h", "--help"}
 EXAMPLES = """\
@@ -40,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(args)
     except UserError as error:
         return print_error(error)
+    except (MemoryError, RuntimeError) as error:
+        found = memory_error(error)
+        if found is None or os.environ.get("ZOO_TRACEBACK") == "1":
+            raise
+        return print_error(found)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -78,13 +88,14 @@ def _dispatch(args: list[str]) -> int:
     if not (HELP | {"--print_config"}) & set(args):
         from zoo.cli.early import check_network
 
-        check_network(args[1:], are_options=verb not in OWN_VERBS)
+        check_network(args[1:], are_options=verb not in OWN_VERBS or verb in ("tune", "search"))
     if verb in OWN_VERBS:
         from zoo.cli.quiet import quiet
 
         if not HELP & set(args):  # what costs three seconds of imports
             quiet()
-        run = importlib.import_module(f"zoo.cli.{verb}").run
+        with _leave_at_once():
+            run = importlib.import_module(f"zoo.cli.{verb}").run
         return int(run(args[1:]))
     arguments = front.prepare(verb, args[1:])
     return _run(verb, arguments)
@@ -96,12 +107,32 @@ def _run(verb: str, arguments: list[str]) -> int:
 
     quiet()
     if verb == "fit":
-        from zoo.cli.training import fit
+        with _leave_at_once():
+            from zoo.cli.training import fit
 
         return fit(arguments)
-    from zoo.cli import evaluation, prediction
+    with _leave_at_once():
+        from zoo.cli import evaluation, prediction
 
     return prediction.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
+
+
+@contextmanager
+def _leave_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process while libraries are imported: some take its exception for a fault and go on."""
+
+    def leave(*_: object) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _help() -> str:

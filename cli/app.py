@@ -15,7 +15,7 @@ from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
-from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, recipe_changes
+from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_recipe, recipe_changes
 from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images, read_finetune
 from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
@@ -101,6 +101,24 @@ class ZooCLI(LightningCLI):
             )
             parser.add_argument(
                 "--resume", type=bool, default=False, help="Go on with the run of --config or --run_dir."
+            )
+            parser.add_argument(
+                "--resume_inexact",
+                type=bool,
+                default=False,
+                help="Go on although settings have changed, with a warning (--resume-inexact).",
+            )
+            parser.add_argument(
+                "--compile",
+                type=bool,
+                default=False,
+                help="Compile the network: minutes at the start, then faster steps.",
+            )
+            parser.add_argument(
+                "--checkpoint_every",
+                type=int,
+                default=0,
+                help="Steps after which last.ckpt is saved within an epoch too; 0: at its end alone.",
             )
             parser.add_argument(
                 "--no_test", type=bool, default=False, help="Leave the test set alone at the end (--no-test)."
@@ -226,8 +244,10 @@ class ZooCLI(LightningCLI):
         self.recipe: Recipe = base.replace(**changes)
         self.datamodule.batch_size = self.recipe.batch_size
         self.ends_by_steps = self.said.get("trainer.max_steps") not in (None, -1) and "epochs" not in changes
-        if trainer.max_epochs != -1 and not self.ends_by_steps:
+        if (trainer.max_epochs != -1 or "epochs" in changes) and not self.ends_by_steps:
             trainer.max_epochs = self.recipe.epochs
+        epochs = None if trainer.max_epochs == -1 or self.ends_by_steps else self.recipe.epochs
+        check_recipe(self.recipe, base, changes, self.said, self.arguments, epochs)
         trainer.gradient_clip_val = None  # the recipe has it now, and clips
         if self.recipe.schedule != "constant" and trainer.max_epochs == -1 and not self.ends_by_steps:
             raise UserError(f"trainer.max_epochs is -1, but the {self.recipe.schedule} schedule needs an end: set it")

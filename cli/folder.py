@@ -31,12 +31,12 @@ def make_run_folder(wanted: str | None, default: Path) -> Path:
         folder = Path(wanted) if wanted else None
         if folder is None:
             folder = _new_folder(default / time.strftime("%Y-%m-%d_%H-%M-%S"))
-        elif (folder / "config.yaml").exists():
-            raise UserError(f"'{folder}' holds a run already: add --resume to go on with it, or name another --run_dir")
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        try:
+            (folder / "config.yaml").touch(exist_ok=False)  # in one step: of two runs that start at once, one gets it
+        except FileExistsError:
+            what = f"'{folder}' holds a run already: add --resume to go on with it, or name another --run_dir"
+            raise UserError(what) from None
     os.environ[RUN_DIR_VARIABLE] = str(folder)
     return folder
 

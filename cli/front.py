@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ SHORT_NAMES = {"model": MODELS, "data": DATASETS}
 FOLLOWS_DATA = {"num_classes", "in_channels", "image_size"}
 """Arguments of a model that the data set decides."""
 MODULES = {"model": "zoo.names", "data": "zoo.datamodules.names"}
+CONFIG = ("--config", "-c")
+LISTS = ("--trainer.callbacks", "--trainer.logger", "--trainer.plugins")
+"""Options that take several things, one after the other."""
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
@@ -31,6 +35,7 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     `--model.norm`, and `--config` before both: the command line wins over the file.
     """
     pairs = [pair for typed in _pairs(_expand(args)) for pair in _backbone(*typed)]
+    _check_typed(pairs)
     if verb == "fit":
         pairs = _complete(pairs)
     for position, (name, value) in enumerate(pairs):
@@ -52,14 +57,29 @@ def _backbone(name: str, value: str | None) -> list[Pair]:
     return [(name, value)]
 
 
+def _check_typed(pairs: list[Pair]) -> None:
+    """Of an option that is typed twice, the first would be dropped; so would one without a value."""
+    typed: dict[str, str] = {}
+    for name, value in pairs:
+        if value == "":
+            raise UserError(f"option {name} needs a value")
+        if name == "--trainer":
+            raise UserError("--trainer takes no file: its options are --trainer.max_epochs and so on, see --help")
+        if value is None or name in CONFIG or name.endswith("+") or name.startswith(LISTS):
+            continue
+        if typed.setdefault(name, value) != value:
+            raise UserError(f"{name} is given twice, as {typed[name]} and {value}: say one of them")
+
+
 def _own_preset(pairs: list[Pair]) -> list[Pair]:
     """What says that a model typed over a file's is that model: the file's preset does not carry over.
 
     A file holds every argument. Without this, resnet20's file with `--model plain56` would be a resnet20 by that name.
     """
     given = dict(pairs)
-    file, typed = given.get("--config") or given.get("-c"), (given.get("--model") or "").rpartition(".")[2]
-    before = _model_in(Path(file)) if file and Path(file).is_file() else typed
+    typed = (given.get("--model") or "").rpartition(".")[2]
+    sources = [value for name, value in pairs if name in CONFIG and value is not None]
+    before = next((model for model in map(_model_in, reversed(sources)) if model), typed)
     if before == typed or not {before, typed} <= MODELS.keys():
         return []
     from zoo.registry import model_class  # seconds of imports, which this command needs anyway
@@ -70,21 +90,19 @@ def _own_preset(pairs: list[Pair]) -> list[Pair]:
     return [(f"--model.{key}", value if isinstance(value, str) else json.dumps(value)) for key, value in own.items()]
 
 
-def _model_in(file: Path) -> str:
-    """The name of the model in a configuration file; empty if there is none. What is wrong with it, the parser says."""
-    import yaml
+def _model_in(source: str) -> str:
+    """The name of the model in a configuration; empty if there is none. What is wrong with it, the parser says."""
+    from zoo.cli.config_file import read_config
 
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return ""
-    model = content.get("model", "") if isinstance(content, dict) else ""
+    model = read_config(source).get("model", "")
     return str(model.get("class_path", "") if isinstance(model, dict) else model).rpartition(".")[2]
 
 
 def _complete(pairs: list[Pair]) -> list[Pair]:
     """Read the configuration of a run that is resumed by its folder; say early that the model is missing."""
     given = dict(pairs)
+    if given.get("--resume_inexact") == "true" and not given.keys() & {"--resume", "--ckpt_path"}:
+        pairs, given["--resume"] = [*pairs, ("--resume", "true")], "true"
     folder = given.get("--run_dir")
     if given.get("--resume") == "true" and folder and "--config" not in given:
         config = Path(folder, "config.yaml")
@@ -96,7 +114,10 @@ def _complete(pairs: list[Pair]) -> list[Pair]:
 
 PRETRAINED = "--pretrained"
 """Weights are no argument of a network, since a checkpoint needs none when it is loaded: they are the command's."""
-SWITCHES = ("--no_test", "--resume")
+SWITCHES = ("--no_test", "--resume", "--resume_inexact", "--compile")
+INNER = re.compile(r"^(--model|--data)\.(?:init_args|dict_kwargs|class_path)\b")
+"""Words of the parser's own within a name: `--model.init_args.norm` is `--model.norm`."""
+HYPHENS = {"--no-test": "--no_test", "--resume-inexact": "--resume_inexact"}
 SHORT_FORMS = {
     "--recipe": "--recipe.name",
     "--finetune": "--finetune.method",
@@ -110,7 +131,8 @@ def _expand(args: list[str]) -> list[str]:
     words = []
     for position, word in enumerate(args):
         following = args[position + 1] if position + 1 < len(args) else "--"
-        name, equals, value = word.replace("--no-test", "--no_test", 1).partition("=")
+        name, equals, value = word.partition("=")
+        name = INNER.sub(r"\1", HYPHENS.get(name, name))
         words.append(SHORT_FORMS.get(name, name) + equals + value)
         is_bare_switch = name in SWITCHES and not equals and following.lower() not in ("true", "false")
         if is_bare_switch or (words[-1] == PRETRAINED and following.startswith("--")):

@@ -11,6 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from zoo.cli.output import replacing
+
 Row = dict[str, str | float | int]
 FIRST_COLUMNS = ("epoch", "step", "train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
 
@@ -23,14 +25,24 @@ class MetricsCSV(Logger):
     Args:
         folder: Folder of the file; made when the first row is written.
         resume_step: Rows after this step are dropped first: the resumed run writes them again.
+        last_row: What the last row before it must have: a run may be killed between its checkpoint and this file.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], resume_step: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        resume_step: int | None = None,
+        last_row: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self._path = Path(folder) / "metrics.csv"
         self._rows: list[Row] = []
         if resume_step is not None:
-            self._rows = [dict(row) for row in read_metrics(self._path) if int(row["step"]) < resume_step]
+            self._rows = _rows_before(resume_step, self._path)
+        if last_row is not None:
+            is_there = bool(self._rows) and int(self._rows[-1]["step"]) == last_row["step"]
+            self._rows.append({**last_row, **(self._rows.pop() if is_there else {})})
+            self._write()
 
     @property
     def name(self) -> str:
@@ -66,16 +78,15 @@ class MetricsCSV(Logger):
         last.update(values, step=max(int(last.get("step", 0)), step or 0))
         self._write()
 
+    @rank_zero_only
     def _write(self) -> None:
         found = {key for row in self._rows for key in row}
         columns = [c for c in FIRST_COLUMNS if c in found] + sorted(found - set(FIRST_COLUMNS))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".csv.part")
-        with unfinished.open("w", newline="") as file:
+        with replacing(self._path, newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        unfinished.replace(self._path)
 
 
 class Events(TensorBoardLogger):
@@ -85,6 +96,16 @@ class Events(TensorBoardLogger):
     def save(self) -> None:
         """Write what is buffered."""
         self.experiment.flush()
+
+
+def _rows_before(step: int, path: Path) -> list[Row]:
+    try:
+        rows = read_metrics(path)
+        for value in [value for row in rows for value in row.values()]:
+            float(value)
+        return [dict(row) for row in rows if int(row["step"]) < step and int(row["epoch"]) >= 0]
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"'{path}' is damaged: repair it, or delete it to start it anew") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
@@ -125,5 +146,6 @@ def plot_curves(folder: Path, title: str) -> Path | None:
         axes.legend(frameon=False)
     figure.suptitle(title)
     path = folder / "curves.png"
-    figure.savefig(path, dpi=120)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=120)
     return path

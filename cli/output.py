@@ -42,5 +42,9 @@ def replacing(path: Path, mode: str = "w", **settings: Any) -> Iterator[IO[Any]]
         with unfinished.open(mode, encoding=None if "b" in mode else "utf-8", **settings) as file:
             yield file
         unfinished.replace(path)
+    except OSError as error:
+        if error.filename is None:  # failed writes do not say of which file
+            error.filename = str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)

@@ -4,13 +4,17 @@ import inspect
 import os
 import re
 import sys
+from enum import Enum
 from functools import cache
 from typing import Any, NoReturn, get_args
 
 import docstring_parser
 import jsonargparse
+import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from zoo.cli.effects import check_effects
 from zoo.cli.errors import UserError
 from zoo.cli.messages import shorten
 from zoo.datamodules import names, parameters
@@ -71,8 +75,9 @@ DATA_FLAGS = f"""\
 
 
 def restrict_imports() -> None:
-    """Let configurations name classes of the allowed packages only."""
-    extra = [name for name in os.environ.get("ZOO_ALLOW_IMPORTS", "").split(",") if name]
+    """Let configurations name classes of the allowed packages only, and write what those have as defaults."""
+    yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
+    extra = [name.strip() for name in os.environ.get("ZOO_ALLOW_IMPORTS", "").split(",") if name.strip()]
     jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, *extra])
 
 
@@ -83,6 +88,31 @@ class Parser(LightningArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self.arguments: list[str] = []
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an option; the seed is a number, where Lightning takes true for 0 and false for no seed at all."""
+        if "--seed_everything" in args:
+            kwargs |= {"type": int, "help": HELP["seed_everything"]}
+        return super().add_argument(*args, **kwargs)
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a class's arguments; their values are never read from a file that happens to be called like one."""
+        added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+        return added
+
+    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> None:
+        """Add a choice of classes, which are never read from a file that happens to be called like one."""
+        super().add_subclass_arguments(*args, **kwargs)
+        for action in self._actions:
+            if hasattr(action, "_enable_path"):
+                action._enable_path = False
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # takes what its parent does
+        """Parse, and refuse what would have no effect."""
+        config = super().parse_args(*args, **kwargs)
+        if config.get("trainer") is not None and kwargs.get("defaults", True):
+            check_effects(self.prog.split()[-1], config, self.get_defaults().trainer, self.arguments)
+        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with one line that names the value, the rule and the nearest choice."""

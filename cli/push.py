@@ -133,7 +133,7 @@ def run_of(checkpoint: Path, model: str) -> tuple[Path | None, dict[str, Any]]:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         is_same = record["model"] == model
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"'{path}' is damaged: repair it, or move the checkpoint out of its run folder") from None
     if not is_same:
         return None, {}

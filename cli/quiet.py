@@ -10,12 +10,14 @@ HARMLESS = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
     r".*is smaller than the logging interval.*",  # we log once an epoch
     r".*exists and is not empty.*",  # the run folder is ours
+    r".*The dirpath has changed.*",  # a run that was moved, or goes on in a new folder
     r".*Using `DistributedSampler` with the dataloaders.*",  # ours counts every sample once
     r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # GradScaler may skip the first step
     r".*Trainer\(barebones=True\).*",  # the user said so
     r".*GPU available but not used.*",  # the user said so
 )
 LOGGERS = (  # "Seed set to 0", tips about other products: the run says what it does itself
+    "torch.utils.cpp_extension",
     "lightning.fabric.utilities.distributed",
     "lightning.fabric.utilities.seed",
     "lightning.fabric.utilities.rank_zero",

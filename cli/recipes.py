@@ -1,5 +1,6 @@
 """The options `--recipe...` and `--finetune...`, and what they make of a model's recipe."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +19,8 @@ OTHER_OPTIONS = {
     "gradient_clip": "trainer.gradient_clip_val",
 }
 """Fields of the recipe that Lightning's users know by another option, and its key in a configuration."""
+ENDLESS = {"trainer.max_epochs": -1}
+"""What is no value of such a field: a run without end."""
 
 
 def add_recipe(parser: LightningArgumentParser) -> None:
@@ -59,27 +62,71 @@ def recipe_changes(said: Namespace, arguments: list[str]) -> dict[str, Any]:
         arguments: The command line.
 
     Raises:
-        UserError: If two options say different things about one field, or one that is typed would have no effect.
+        UserError: If two options say different things about one field.
     """
-
-    def is_typed(option: str) -> bool:
-        return front.option(arguments, f"--{option}") is not None
-
-    starts_afresh = is_typed("recipe.name")
+    starts_afresh = _is_typed(arguments, "recipe.name")
     changes = {}
     for field in fields(Recipe):
         value = said.get(f"recipe.{field.name}")
-        if value is not None and (is_typed(f"recipe.{field.name}") or not starts_afresh):
+        if value is not None and (_is_typed(arguments, f"recipe.{field.name}") or not starts_afresh):
             changes[field.name] = value
     for field_name, key in OTHER_OPTIONS.items():
         value, option = said.get(key), key.replace("init_args.", "")
-        if value is None or value == -1 or (starts_afresh and not is_typed(option)):
+        is_other_typed, is_own_typed = _is_typed(arguments, option), _is_typed(arguments, f"recipe.{field_name}")
+        if value is None or (starts_afresh and not is_other_typed):
             continue
-        if changes.get(field_name, value) != value and is_typed(f"recipe.{field_name}") == is_typed(option):
+        if changes.get(field_name, value) != value and is_own_typed == is_other_typed:
             raise UserError(f"recipe.{field_name} is {changes[field_name]} and {option} is {value}: say one of them")
-        if field_name not in changes or is_typed(option):
+        if ENDLESS.get(key) == value:
+            if is_other_typed:
+                changes.pop(field_name, None)
+        elif field_name not in changes or is_other_typed:
             changes[field_name] = value
-    optimizer, momentum = changes.get("optimizer"), changes.get("momentum")
-    if momentum and optimizer in WITHOUT_MOMENTUM and is_typed("recipe.momentum"):
-        raise UserError(f"recipe.momentum is {momentum}: {optimizer} has none, leave it out")
     return changes
+
+
+def _is_typed(arguments: list[str], option: str) -> bool:
+    return front.option(arguments, f"--{option}") is not None
+
+
+def check_recipe(
+    recipe: Recipe, base: Recipe, changes: Mapping[str, Any], said: Namespace, arguments: list[str], epochs: int | None
+) -> None:
+    """Look for what the user says about training though another setting leaves it nothing to do.
+
+    Args:
+        recipe: The recipe with the user's changes.
+        base: The recipe without them.
+        changes: What `recipe_changes` found.
+        said: What the user said, in files and on the command line, without defaults.
+        arguments: The command line.
+        epochs: Length of the run; None if something else ends it.
+
+    Raises:
+        UserError: If there is something.
+    """
+    for name, reason, owners in _idle(recipe, epochs):
+        is_typed = _is_typed(arguments, f"recipe.{name}")
+        # A file that a run wrote holds every field, and what is typed over it may leave some of them idle.
+        is_of_file = name in changes and getattr(recipe, name) != getattr(base, name)
+        if is_typed or (is_of_file and not any(_is_typed(arguments, owner) for owner in owners)):
+            raise UserError(f"recipe.{name} is {changes[name]}: {reason}, leave it out")
+    if said.get("finetune.method") == "linear" and said.get("finetune.head_lr") and _is_typed(arguments, "recipe.lr"):
+        raise UserError(f"recipe.lr is {recipe.lr}: linear trains the last layer alone, which has finetune.head_lr")
+    algorithm, least = said.get("trainer.gradient_clip_algorithm"), said.get("trainer.min_epochs")
+    if algorithm is not None and not recipe.gradient_clip:
+        raise UserError(f"trainer.gradient_clip_algorithm is {algorithm}: nothing is clipped, set recipe.gradient_clip")
+    if least is not None and epochs is not None and least > epochs:
+        raise UserError(f"trainer.min_epochs is {least}: the run has {epochs} epochs, set recipe.epochs")
+
+
+def _idle(recipe: Recipe, epochs: int | None) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Fields that have nothing to do, why, and the options that leave them nothing."""
+    if recipe.momentum and recipe.optimizer in WITHOUT_MOMENTUM:
+        yield "momentum", f"{recipe.optimizer} has none", ("recipe.optimizer",)
+    if recipe.schedule != "step":
+        yield "milestones", f"the {recipe.schedule} schedule has none", ("recipe.schedule",)
+    if recipe.decay_all and not (recipe.weight_decay or recipe.l1):
+        yield "decay_all", "nothing decays", ("recipe.weight_decay", "recipe.l1")
+    if epochs is not None and recipe.warmup_epochs > epochs:
+        yield "warmup_epochs", f"the run has {epochs} epochs", ("recipe.epochs", "trainer.max_epochs")

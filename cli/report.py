@@ -4,11 +4,13 @@ import json
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.benchmarks.environment import environment
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, namespace
+from zoo.cli.errors import UserError
 from zoo.cli.folder import write_json, write_text
 from zoo.cli.metrics_log import plot_curves
 from zoo.cli.progress import readable_time
@@ -65,7 +67,7 @@ def save_config(cli: "FitCLI") -> None:
         if cli.said.get(f"model.init_args.{name}") is None:
             config.model.init_args.pop(name)
     for name, value in cli.recipe.as_dict().items():
-        if name != "source" and not (name == "epochs" and cli.ends_by_steps):
+        if name != "source" and not (name == "epochs" and (cli.ends_by_steps or cli.config.trainer.max_epochs == -1)):
             config[f"recipe.{name}"] = value
     config.recipe.name = cli.recipe_name
     config.pop("config", None)
@@ -90,6 +92,7 @@ def start_record(cli: "FitCLI") -> dict[str, Any]:
         "images": cli.datamodule.sizes,
         "precision": str(cli.trainer.precision),
         "devices": cli.trainer.num_devices * cli.trainer.num_nodes,
+        "workers": cli.datamodule.num_workers,
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         **environment(),
     }
@@ -97,12 +100,20 @@ def start_record(cli: "FitCLI") -> dict[str, Any]:
         record |= {"pretrained": cli.found.label, "finetune": cli.finetune.as_dict()}
     path = cli.folder / "run.json"
     if cli.config.resume and path.is_file():
-        before = json.loads(path.read_text())
-        part = {key: before.get(key) for key in ("command", "started", "status", "seconds", "steps")}
-        record["earlier"] = [*before.get("earlier", []), part]
+        record["earlier"] = _earlier(path)
     if cli.trainer.is_global_zero:
         write_json(path, record)
     return record
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """What run.json says of the parts of a run that is resumed."""
+    try:
+        before = json.loads(path.read_text())
+        part = {key: before.get(key) for key in ("command", "started", "status", "seconds", "steps")}
+        return [*before.get("earlier", []), part]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"'{path}' is damaged: repair it, or delete it to go on without it") from error
 
 
 def finish_record(cli: "FitCLI", record: dict[str, Any], status: str, started: float) -> None:

@@ -1,14 +1,14 @@
 """What a run starts from: the trained weights that the user asked for, and what fine-tuning them needs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
-from zoo.checkpoint import read_checkpoint
 from zoo.cli import front
 from zoo.cli.errors import UserError
+from zoo.cli.resuming import newest_checkpoint
 from zoo.cli.trained import OF_PREPROCESSING, shortened
 from zoo.finetune import Finetune
 from zoo.pretrained import Pretrained, apply_pretrained, find_pretrained
@@ -58,21 +58,29 @@ def find_weights(cli: "ZooCLI") -> Pretrained | None:
     return found
 
 
+def _config_of(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is damaged: {' '.join(str(error).split())}") from error
+    return config if isinstance(config, dict) else {}
+
+
 def _of_the_run(cli: "ZooCLI") -> Pretrained | None:
     """What a run that is resumed started from, without its weights: the checkpoint has later ones.
 
     Only `finetune.l2sp` needs them again, as what weights are pulled back to.
     """
     folder = Path(cli.config.run_dir or front.config_folder(cli.arguments) or "")
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():
+    if not (folder / "config.yaml").is_file():
         return None  # said later, with the rest of what is wrong with the folder
-    before = yaml.safe_load((folder / "config.yaml").read_text()).get("pretrained")
+    before = _config_of(folder).get("pretrained")
     if str(before) != str(cli.config.get("pretrained")):
         raise UserError(f"pretrained was {before} and is {cli.config.get('pretrained')}: it cannot change within a run")
     if not before or cli.finetune.l2sp:
         return None
-    facts = read_checkpoint(checkpoint, must_be_registered=False)["zoo"]
+    facts = newest_checkpoint(folder)[1]["zoo"]
     return Pretrained(facts["pretrained"], {}, preprocessing=facts["data"].get("preprocessing", {}))
 
 

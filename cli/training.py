@@ -2,39 +2,46 @@
 
 import copy
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.cached import cache_features, why_not_cached
-from zoo.checkpoint import load_weights, read_checkpoint
+from zoo.checkpoint import LAST, PREVIOUS, load_weights, read_checkpoint
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
-from zoo.cli.errors import UserError, describe
+from zoo.cli.effects import check_batches
+from zoo.cli.errors import UserError, describe, user_errors
 from zoo.cli.folder import make_run_folder
 from zoo.cli.metrics_log import Events, MetricsCSV
 from zoo.cli.progress_bar import progress_bar, read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
+from zoo.cli.resuming import check_checkpoint, check_exactness, newest_checkpoint
+from zoo.cli.stopping import EXIT_STATUS, StopAfterStep
+from zoo.compiling import compile_forward
 from zoo.divergence import DivergedError
-from zoo.optim import parameter_groups
+from zoo.weight_files import remove_unfinished
 
-DIVERGED_STATUS, INTERRUPTED_STATUS, TERMINATED_STATUS = 1, 130, 143
-FIXED_ON_RESUME = ("optimizer", "lr", "momentum", "weight_decay", "decay_all", "layer_decay")
-"""Part of the optimiser's state: the checkpoint's values would silently win."""
+FAILED_STATUS = 1
 
 
 class FitCLI(ZooCLI):
     """The command line of `fit`: a run folder, loggers and checkpoints around the trainer."""
 
     folder: Path
+    trial: L.Trainer
     resume_from: Path | None = None
+    stop: StopAfterStep
     best: BestCheckpoint | None = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -42,12 +49,14 @@ class FitCLI(ZooCLI):
         read_data(self.datamodule, "fit")
         settings = self.config_init.trainer
         self._check_batches()
+        self._compile()
         self._choose_folder()
-        callbacks, logger = as_list(settings.callbacks), settings.logger
+        self.stop = StopAfterStep()
+        callbacks, logger = [*as_list(settings.callbacks), self.stop], settings.logger
         if not (settings.fast_dev_run or settings.barebones or settings.enable_checkpointing is False):
             callbacks += self._checkpoints()
         if logger in (None, True) and not settings.barebones:
-            logger = [MetricsCSV(self.folder, self._resume_step()), Events(self.folder, name="", version="")]
+            logger = [MetricsCSV(self.folder, *self._resume_row()), Events(self.folder, name="", version="")]
         return super().instantiate_trainer(
             callbacks=callbacks, logger=logger, default_root_dir=str(self.folder), **kwargs
         )
@@ -57,7 +66,8 @@ class FitCLI(ZooCLI):
         batch_size = self.recipe.batch_size
         # Settings of its own: callbacks and strategies that one trainer has used do not fit into another.
         fresh = self.parser.instantiate(namespace(trainer=self.config.trainer.clone())).trainer
-        devices = self.make_trainer({**fresh, "logger": False}).world_size
+        self.trial = self.make_trainer({**fresh, "logger": False})
+        devices = self.trial.world_size
         if batch_size % devices:
             raise UserError(f"recipe.batch_size is {batch_size}: it must be a multiple of the {devices} devices")
         if batch_size == devices and not self._learns_from_one_image():
@@ -69,8 +79,14 @@ class FitCLI(ZooCLI):
             )
         if self.recipe.class_weights == self.datamodule.sampler == "balanced":
             raise UserError("recipe.class_weights and data.sampler are both balanced: rare classes would count twice")
+        if self.config.checkpoint_every < 0:
+            raise UserError(f"checkpoint_every is {self.config.checkpoint_every}: it must be 0 or a number of steps")
         if self.config.trainer.limit_train_batches == 0:
             raise UserError("trainer.limit_train_batches is 0: there is nothing to train on")
+        if not self.config.trainer.fast_dev_run:
+            epochs = self.config_init.trainer.max_epochs
+            check_batches(self.config.trainer, self.datamodule.sizes, batch_size, epochs)
+        self.model.check_recipe(self.trial)
 
     def _learns_from_one_image(self) -> bool:
         """Try a copy: batch normalisation has no deviation where one image has one value in a channel."""
@@ -84,6 +100,11 @@ class FitCLI(ZooCLI):
             return False
         return True
 
+    def _compile(self) -> None:
+        if self.config.compile:
+            with user_errors(RuntimeError):
+                compile_forward(self.model)
+
     def _choose_folder(self) -> None:
         """The folder of the run that is resumed, or a new one; and the checkpoint to go on from, if there is one."""
         if self.config.resume and self.config.ckpt_path:
@@ -92,53 +113,42 @@ class FitCLI(ZooCLI):
             folder = self.config.run_dir or front.config_folder(self.arguments)
             if folder is None:
                 raise UserError("--resume needs the run: --config runs/.../config.yaml, or --run_dir")
-            self.folder, self.resume_from = Path(folder), Path(folder) / "checkpoints" / "last.ckpt"
-            if not self.resume_from.is_file():
-                raise UserError(f"nothing to resume in '{folder}': it has no checkpoints/last.ckpt")
+            self.folder = Path(folder)
+            self.resume_from, self.checkpoint, fallback = newest_checkpoint(self.folder)
+            self.notices += [fallback] if fallback else []
         elif self.config.ckpt_path:
+            self.checkpoint = read_checkpoint(self.config.ckpt_path, must_be_registered=False)
             self.resume_from = Path(self.config.ckpt_path)
+        elif self.config.resume_inexact:
+            raise UserError("--resume-inexact needs the run: --config runs/.../config.yaml, --run_dir, or --ckpt_path")
         if self.resume_from is not None:
-            self.checkpoint = self._check_checkpoint(self.resume_from)
-        if not self.config.resume:
+            check_checkpoint(self, self.resume_from, self.checkpoint)
+            self.notices += check_exactness(self, self.checkpoint)
+        if self.config.resume:
+            self._tidy()
+        else:
             place = Path(self.config_init.trainer.default_root_dir or "") / "runs"
             default = place / f"{self.model_name}-{self.datamodule.spec.name}"
             self.folder = make_run_folder(self.config.run_dir, default)
 
-    def _check_checkpoint(self, path: Path) -> dict[str, Any]:
-        """A checkpoint that training can go on from with the network and the recipe asked for."""
-        checkpoint = read_checkpoint(path, must_be_registered=False)
-        load_weights(self.model, checkpoint, path)
-        if "optimizer_states" not in checkpoint:
-            raise UserError(f"'{path}' holds weights only: training cannot go on from it")
-        groups = len(list(parameter_groups(self.model, self.model.stages(), self.recipe, self.finetune.head_lr)))
-        if len(checkpoint["optimizer_states"][0]["param_groups"]) != groups:
-            raise UserError(
-                f"'{path}' is of an older version, whose optimiser was divided otherwise: start the run anew"
-            )
-        before = checkpoint["zoo"]["recipe"]
-        for name in FIXED_ON_RESUME:
-            now = getattr(self.recipe, name)
-            if before[name] != now:
-                raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
-        follows_epochs = self.finetune.changes and not (self.finetune.unfreeze_every or self.finetune.probe_epochs)
-        if follows_epochs and before["epochs"] != self.recipe.epochs:
-            raise UserError(
-                f"recipe.epochs was {before['epochs']} and is {self.recipe.epochs}: what is frozen follows from it"
-            )
-        for name, was in checkpoint["zoo"].get("finetune", {}).items():
-            now = getattr(self.finetune, name)
-            if was != now:
-                raise UserError(f"finetune.{name} was {was} and is {now}: it cannot change within a run")
-        return checkpoint
+    @rank_zero_only
+    def _tidy(self) -> None:
+        """Remove what an earlier part of the run, when it was killed, left half-written or damaged."""
+        checkpoints = self.folder / "checkpoints"
+        for folder in (self.folder, checkpoints):
+            remove_unfinished(folder)
+        if self.resume_from == checkpoints / PREVIOUS:  # or the next one to be saved would push it out
+            (checkpoints / LAST).unlink(missing_ok=True)
 
-    def _resume_step(self) -> int | None:
-        return int(self.checkpoint["global_step"]) if self.config.resume else None
+    def _resume_row(self) -> tuple[int | None, dict[str, float] | None]:
+        """At which step metrics.csv goes on, and what its last row before that must have."""
+        return (int(self.checkpoint["global_step"]), self.checkpoint.get("row")) if self.config.resume else (None, None)
 
     def _checkpoints(self) -> list[ModelCheckpoint]:
         """Two callbacks: with one, `last.ckpt` would be as old as the best epoch."""
         folder = self.folder / "checkpoints"
         same: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
-        last = LastCheckpoint(filename="last", save_on_train_epoch_end=True, save_on_exception=True, **same)
+        last = LastCheckpoint(self.config.checkpoint_every, **same)
         if self.config_init.trainer.limit_val_batches == 0:
             return [last]
         images = self.datamodule.sizes.get("val")
@@ -150,6 +160,12 @@ class FitCLI(ZooCLI):
 def fit(arguments: list[str]) -> int:
     """Train as the options say; the exit status."""
     cli = FitCLI("fit", arguments)
+    with user_errors(OSError):  # such as a disk that is full, or a folder that may not be written to
+        return train(cli)
+
+
+def train(cli: FitCLI) -> int:
+    """Train, test once, keep the record; the exit status."""
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
     model.preprocessing = data.preprocessing()  # that of the weights, and what the user set instead
     if trainer.is_global_zero:
@@ -160,31 +176,58 @@ def fit(arguments: list[str]) -> int:
     try:
         use_cached_features(cli)
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
+        if cli.stop.received is not None and trainer.world_size == 1:  # it came while the last epoch was saved
+            raise SystemExit
         record["seconds_training"] = round(time.monotonic() - started, 2)
         if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
             test_best(cli)
-    except (ValueError, OSError) as error:  # of the data, such as a file that has gone
+    except (ValueError, OSError, MisconfigurationException) as error:  # a file that has gone, a full disk
         finish_record(cli, record, "failed", started)
         if os.environ.get("ZOO_TRACEBACK") == "1":
             raise
         raise UserError(describe(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        hint = hint_for(error)
+        finish_record(cli, record, "diverged" if isinstance(error, DivergedError) else "failed", started)
+        if hint is None or os.environ.get("ZOO_TRACEBACK") == "1":
+            raise
+        if trainer.is_global_zero:
+            print(f"zoo: {hint}")
+            print(how_to_go_on(cli))
+        return FAILED_STATUS
     except KeyboardInterrupt:  # before the trainer has begun, while features are computed
         finish_record(cli, record, "interrupted", started)
         raise
-    except DivergedError as error:
-        finish_record(cli, record, "diverged", started)
-        if trainer.is_global_zero:
-            print(f"zoo: {error}")
-        return DIVERGED_STATUS
-    except SystemExit as end:  # Lightning's way to stop after SIGTERM and, once it has shut down, after Ctrl-C
+    except SystemExit as end:  # Lightning's way to stop, once it has shut down
         finish_record(cli, record, "interrupted", started)
         if trainer.is_global_zero:
-            print(f"interrupted. To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume")
-        return TERMINATED_STATUS if isinstance(end, SIGTERMException) else INTERRUPTED_STATUS
+            print(f"interrupted. {how_to_go_on(cli)}")
+        in_test = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
+        return EXIT_STATUS[cli.stop.received or in_test]
     finish_record(cli, record, "finished", started)
     if trainer.is_global_zero:
         print(summary(cli, record))
     return 0
+
+
+def hint_for(error: Exception) -> str | None:
+    """What to do about a failure that is nobody's bug; None for what is one."""
+    text = str(error)
+    if isinstance(error, DivergedError):
+        return text
+    if "DataLoader worker (pid" in text:  # not what a worker raised, which has its own message
+        what = "a worker that reads images was killed or ended, as it happens when memory runs out"
+        return f"{what}: try fewer --data.num_workers, smaller --data.image_size or --recipe.batch_size"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
+        return "memory ran out: try a smaller --recipe.batch_size or --data.image_size, or fewer --data.num_workers"
+    return None
+
+
+def how_to_go_on(cli: FitCLI) -> str:
+    """The command that resumes the run, if there is something to resume it from."""
+    if not any((cli.folder / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
+        return f"Nothing was saved yet: start the run of {cli.folder / 'config.yaml'} anew"
+    return f"To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume"
 
 
 def use_cached_features(cli: FitCLI) -> None:

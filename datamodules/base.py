@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -57,8 +57,7 @@ class ImageDataModule(LightningDataModule):
         self.root = None if root is None else str(root)  # a path object could not be stored in a checkpoint
         self.download = download
         given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-        run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        self.seed = whole_number("seed", given.get("seed", run_seed), least=0, most=LARGEST_SEED)
+        self.seed = whole_number("seed", given.get("seed", _run_seed()), least=0, most=LARGEST_SEED)
         self.selection = Selection(
             **{name: given[name] for name in Selection.__dataclass_fields__ if name in given} | {"seed": self.seed}
         )
@@ -265,22 +264,29 @@ class ImageDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands, and what must stay the same for it to be resumed exactly."""
-        return {"batches_done": self._done(), "facts": self._facts()}
+        return {"batches_done": self._done(), "facts": self._facts(self.trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the position of a run that is being resumed; note what has changed since."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
         self._batches_done = int(state_dict["batches_done"])
-        for name, now in self._facts().items():
-            before = state_dict["facts"].get(name, now)
-            if before != now:
-                self._notice(f"not an exact resume: {name} was {before} and is {now}")
+        for change in self.changes(state_dict, self.trainer):
+            self._notice(f"not an exact resume: {change}")
 
-    def _facts(self) -> dict[str, Any]:
-        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        where = {"devices": place(self.trainer)[1], "limit_train_batches": limit}
-        return {"dataset": self.spec.name, "image_size": self.image_size, **where, **_plain(self._choices())}
+    def changes(self, state_dict: Mapping[str, Any], trainer: Trainer) -> list[str]:
+        """What has changed since the run whose `state_dict` this is, in lines; with none, resuming is exact."""
+        before = state_dict.get("facts", {})
+        now = self._facts(trainer).items()
+        return [f"{name} was {before[name]} and is {value}" for name, value in now if before.get(name, value) != value]
+
+    def _facts(self, trainer: Trainer | None) -> dict[str, Any]:
+        where: dict[str, Any] = {"devices": place(trainer)[1]}
+        if trainer is not None:
+            where |= {"limit_train_batches": trainer.limit_train_batches, "precision": str(trainer.precision)}
+            where |= {"accumulate_grad_batches": trainer.accumulate_grad_batches}
+        what = {"dataset": self.spec.name, "images": self.sizes.get("train"), "run_seed": _run_seed()}
+        return {**what, "image_size": self.image_size, **where, **_plain(self._choices())}
 
     def _done(self) -> int:
         # Lightning restores its own counter after it may have built the loader and started its workers (a schedule
@@ -354,6 +360,11 @@ class ImageDataModule(LightningDataModule):
     def _notice(self, line: str) -> None:
         if line not in self.notices:
             self.notices.append(line)
+
+
+def _run_seed() -> int:
+    """The seed that Lightning was told, from which all randomness follows."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def _plain(value: Any) -> Any:

@@ -3,16 +3,14 @@
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009
 (https://www.cs.toronto.edu/~kriz/cifar.html). Both have 50,000 training and 10,000 test images of 32x32 pixels.
 
-The files are pickles, which can hold orders to run anything. They are read here by an unpickler that knows bytes,
-texts, numbers, lists, dicts and arrays of bytes, and nothing else.
+The files are pickles, which `zoo.datamodules.pickles` reads without running anything.
 """
 
-import pickle
 import reprlib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,7 @@ from zoo.datamodules.archives import extract_tar
 from zoo.datamodules.arrays import Arrays
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.download import Archive, Progress, fetch
+from zoo.datamodules.pickles import PickledArray, read_pickle, text_of
 
 _SHAPE = (3, 32, 32)  # of an image in the files
 
@@ -86,7 +85,7 @@ class CIFAR10(ImageDataModule):
 
     def _check_names(self) -> None:
         for path in map(self._find, self.name_files):
-            names = [_text(name) for name in _entry(read_pickle(path), self.names_key, list, path)]
+            names = [text_of(name) for name in _entry(read_pickle(path), self.names_key, list, path)]
             if names != list(self.spec.class_names):
                 raise ValueError(f"{path}: must name the classes of {self.dataset}, not {reprlib.repr(names)}")
 
@@ -103,7 +102,7 @@ class CIFAR10(ImageDataModule):
     def _fill(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], path: Path) -> int:
         """Read a file into the beginning of arrays that are large enough; how many images there were."""
         content = read_pickle(path)
-        pixels = _entry(content, "data", PickledArray, path).bytes_of(path)
+        pixels = _entry(content, "data", PickledArray, path).bytes_of(path, prod(_SHAPE))
         count = len(pixels)
         labels[:count] = self._labels(content, count, path)
         images[:count] = pixels.reshape(-1, *_SHAPE).transpose(0, 2, 3, 1)  # (N, 3072) -> (N, H, W, C)
@@ -139,99 +138,7 @@ class CIFAR100(CIFAR10):
     label_key, names_key = "fine_labels", "fine_label_names"
 
 
-def read_pickle(path: Path) -> dict[str, Any]:
-    """The dict in a CIFAR file; arrays are `PickledArray`. Nothing that the file names is imported or called.
-
-    Raises:
-        ValueError: The file is damaged, or is another kind of file.
-        PermissionError: The file may not be read.
-    """
-    try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="bytes").load()
-    except PermissionError:
-        raise PermissionError(f"{path}: may not be read; check the rights of the file") from None
-    except Exception as error:  # bytes of any kind can make it raise anything
-        reason = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
-        raise ValueError(f"{path}: damaged or no CIFAR file ({reason}); delete it and fetch it again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold a dict, not a {type(content).__name__}; delete it and fetch it again")
-    return {_text(key): value for key, value in content.items()}
-
-
-class PickledArray:
-    """Takes the place of a numpy array in a pickle and keeps what it is made of; numpy itself never sees the file."""
-
-    def __init__(self, *_: object) -> None:
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def bytes_of(self, path: Path) -> npt.NDArray[np.uint8]:
-        """The array, uint8 (N, 3072).
-
-        Raises:
-            ValueError: It has another type or shape.
-        """
-        try:
-            _, shape, kind, is_fortran, raw = self.state
-            count, size = shape
-            is_right = kind.name == "u1" and size == prod(_SHAPE) and type(raw) is bytes and len(raw) == count * size
-        except (TypeError, ValueError, AttributeError):
-            is_right = False
-        if not is_right or not count:
-            raise ValueError(f"{path}: the images must be bytes of the shape (N, {prod(_SHAPE)})")
-        return np.frombuffer(raw, dtype=np.uint8).reshape(-1, size, order="F" if is_fortran else "C")
-
-
-class _Kind:
-    """Takes the place of a numpy dtype."""
-
-    def __init__(self, name: Any, *_: object) -> None:
-        self.name = _text(name)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _Bytes:
-    """Takes the place of `_codecs.encode`, with which Python 3 writes bytes into a pickle that Python 2 can read."""
-
-    def __new__(cls, text: str, encoding: str) -> Any:
-        if encoding not in ("latin1", b"latin1"):
-            raise pickle.UnpicklingError("an unknown encoding")
-        return text.encode("latin1")
-
-    def __setstate__(self, state: Any) -> NoReturn:
-        raise pickle.UnpicklingError("bytes have no state")
-
-
-_STAND_INS = {
-    ("numpy.core.multiarray", "_reconstruct"): PickledArray,
-    ("numpy._core.multiarray", "_reconstruct"): PickledArray,
-    ("numpy", "ndarray"): PickledArray,
-    ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _Bytes,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    # All stand-ins define __setstate__: a pickle that sets the state of the class itself finds that method, unbound,
-    # and fails, rather than change an attribute of the class.
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"refused, it asks for {reprlib.repr(f'{module}.{name}')}")
-        return _STAND_INS[module, name]
-
-
 def _entry(content: Mapping[str, Any], key: str, kind: type, path: Path) -> Any:
     if not isinstance(content.get(key), kind):
         raise ValueError(f"{path}: has no {key!r} as a CIFAR file has; delete it and fetch it again")
     return content[key]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("latin1")
-    return value if isinstance(value, str) else ""

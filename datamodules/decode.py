@@ -10,7 +10,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import IO, TypeVar
 
@@ -117,7 +117,7 @@ def _named(name: str, read: Callable[[], T]) -> T:
     except UnidentifiedImageError:
         raise ValueError(f"{shown(name)}: not an image, or of a kind that is not read here") from None
     except Exception as error:  # decoders of damaged files raise whatever they stumble on
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = shown(" ".join(str(error).split())) or type(error).__name__
         raise ValueError(f"{shown(name)}: damaged image ({reason})") from None
 
 
@@ -155,7 +155,8 @@ def _formats() -> tuple[str, ...]:
 
 def _decode(stream: IO[bytes], channels: int) -> npt.NDArray[np.uint8]:
     image = _open(stream)
-    image.load()
+    with _quietly() if image.format == "TIFF" else nullcontext():  # whose marks are read again behind the pixels
+        image.load()
     turn = _TURNS.get(_orientation(image))
     if image.mode == "F" or image.mode.startswith("I"):
         # Pillow scales PPM files of more than 8 bits to 16, whatever their values.
@@ -211,10 +212,10 @@ def _has_text_behind(stream: IO[bytes]) -> bool:
 
 
 def _to_bytes(values: npt.NDArray[np.generic], is_deep: bool) -> npt.NDArray[np.uint8]:
+    if not np.isfinite(values).all():  # before they are made wider, of which numpy warns for some of them
+        raise _RefusedError("holds values that are not finite")
     numbers = values.astype(np.float64)
     low, high = float(numbers.min()), float(numbers.max())
-    if not np.isfinite(numbers).all():
-        raise _RefusedError("holds values that are not finite")
     if is_deep or (low >= 0 and 255 < high <= 65535):
         numbers /= 257  # 65535 / 255
     elif low >= 0 and high <= 1:

@@ -11,6 +11,7 @@ from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.checks import grey_or_colour, whole_number
 from zoo.datamodules.options import DataOptions
 
+LARGEST_NUMBER_OF_CLASSES = 1_000_000
 _SEED = 20130814  # part of the definition of the dataset: the images do not depend on the seed of the run
 _MEAN, _PATTERN_STD, _NOISE_STD = 0.5, 0.16, 0.12  # of images scaled to 0..1; together a deviation of 0.2
 
@@ -37,7 +38,7 @@ class Fake(ImageDataModule):
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(**options)
-        whole_number("num_classes", num_classes, least=2)
+        whole_number("num_classes", num_classes, least=2, most=LARGEST_NUMBER_OF_CLASSES)
         grey_or_colour(in_channels)
         self.spec = replace(
             self.spec,

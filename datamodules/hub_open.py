@@ -129,7 +129,7 @@ def _check_revision(rows: Rows, name: str, revision: str) -> None:
 
 def _reason(error: BaseException) -> str:
     """The message in one line; the library's own often says less than the one that it was raised from."""
-    return " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    return shown(" ".join(str(error.__cause__ or error).split())) or type(error).__name__
 
 
 def _named_splits(found: Any, path: str) -> tuple[dict[str, Rows], str]:

@@ -21,8 +21,14 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
     """Numbers in the order of their values, other names in alphabetical order."""
     names = list(names)
     if all(name.isascii() and name.isdigit() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
+        return tuple(sorted(names, key=_by_value))
     return tuple(sorted(names))
+
+
+def _by_value(digits: str) -> tuple[int, str, str]:
+    """Orders numbers by value without making integers of them, which Python refuses above 4,300 digits."""
+    significant = digits.lstrip("0")
+    return len(significant), significant, digits
 
 
 def class_faults(names: Sequence[str], where: str, remedy: str = "a classifier needs two") -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from zoo.datamodules.machine import available_cpus
 
@@ -67,7 +67,15 @@ def whole_batches(num_workers: int, *, pin_memory: bool) -> dict[str, Any]:
 
 
 def identity(batch: T) -> T:
-    """The batch itself, for a loader whose dataset returns whole batches."""
+    """The batch itself, for a loader whose dataset returns whole batches.
+
+    A worker puts its tensors into shared memory here. Left to the thread that sends them, a lack of memory would be
+    printed there, and the run would wait for the batch for ever.
+    """
+    if get_worker_info() is not None:
+        for part in batch if isinstance(batch, list | tuple) else [batch]:
+            if isinstance(part, torch.Tensor):
+                part.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return batch
 
 

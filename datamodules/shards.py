@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Unpack, cast
 
 import numpy as np
+from lightning.pytorch import Trainer
 
 from zoo.datamodules.arrays import Split
 from zoo.datamodules.base import ImageDataModule
@@ -220,8 +221,8 @@ class WebDataset(ImageDataModule):
         places = {number: place for place, number in enumerate(chosen)}
         return BatchMaker(self.in_channels, names, places, self.sizing, augment)
 
-    def _facts(self) -> dict[str, Any]:
-        return {**super()._facts(), "num_workers": self.num_workers}
+    def _facts(self, trainer: Trainer | None) -> dict[str, Any]:
+        return {**super()._facts(trainer), "num_workers": self.num_workers}
 
     def _report(self, faults: Sequence[str]) -> None:
         """Refuse samples that cannot be used, or count them."""

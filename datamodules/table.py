@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import _csv  # the type of a reader has no public name in Python 3.11
 
 _COLUMNS = {"path": ("path", "image", "file", "filename"), "label": ("label", "class"), "split": ("split",)}
+_SHOWN = 200  # characters of a cell
 _EXPECTED = (
     "the first row must name the columns path (or image, file, filename) and label (or class), and may name split"
 )
@@ -136,7 +137,7 @@ def _rows(text: str, folder: Path, where: str) -> Iterator[_Row]:
             if places:
                 continue
             if width != 2 or not (folder / cells[0]).is_file():
-                raise ValueError(f"{where}: {_EXPECTED}, not {', '.join(map(repr, cells[:5]))}")
+                raise ValueError(f"{where}: {_EXPECTED}, not {', '.join(map(_quoted, cells[:5]))}")
             places = {"path": 0, "label": 1}
         yield _row(cells, places, width, reader.line_num)
 
@@ -186,9 +187,10 @@ def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_R
         fault = row.fault or _fault(row, folder)
         earlier = row if fault else labels.setdefault(os.path.normpath(row.path), row)
         if earlier.label != row.label:
-            fault = f"{row.path!r} is {row.label!r} here, but {earlier.label!r} in line {earlier.line}"
+            other = _quoted(earlier.label)
+            fault = f"{_quoted(row.path)} is {_quoted(row.label)} here, but {other} in line {earlier.line}"
         elif earlier.split != row.split:
-            fault = f"{row.path!r} is in {row.split} here, but in {earlier.split} in line {earlier.line}"
+            fault = f"{_quoted(row.path)} is in {row.split} here, but in {earlier.split} in line {earlier.line}"
         if fault:
             faults.append(f"{where}: line {row.line}: {fault}")
         elif earlier is row:  # the same row again would be two images, one for training and one for testing
@@ -198,9 +200,17 @@ def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_R
 
 def _fault(row: _Row, folder: Path) -> str:
     if not row.path or "\0" in row.path:
-        return "the path is empty" if not row.path else f"{row.path!r} is no path"
+        return "the path is empty" if not row.path else f"{_quoted(row.path)} is no path"
     if not row.label:
-        return f"the label of {row.path!r} is empty"
+        return f"the label of {_quoted(row.path)} is empty"
+    if len(row.label.splitlines()) > 1:
+        return f"the label of {_quoted(row.path)} has a line break; an earlier quote may be one too many"
     if not os.path.isfile(os.path.join(folder, row.path)):  # noqa: PTH113, PTH118  # a Path for every row takes time
-        return f"no file {row.path!r} in {shown(str(folder))}"
+        return f"no file {_quoted(row.path)} in {shown(str(folder))}"
     return ""
+
+
+def _quoted(cell: str) -> str:
+    """What is written in a cell; its beginning and end if that is long, as when a quote is missing."""
+    text = repr(cell)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"

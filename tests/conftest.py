@@ -1,22 +1,30 @@
-"""What the tests share: the command in this process, the command as a user starts it, small data on disk."""
+"""What the tests share: the command in this process, the command as a user starts it, small data, no network."""
 
 import os
+from pathlib import Path
 
 # Many small networks: a second thread costs more than it gives. Set before torch is imported, and for the commands that
 # tests start, because the number of threads changes the last bits of a sum.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+ROOT = Path(__file__).parent.parent
+OFFLINE = ROOT / "tests" / "offline"
+"""On PYTHONPATH, its sitecustomize.py refuses the network to every Python process that a test starts."""
+RAY_ASKS = {"169.254.169.254", "metadata.google.internal"}
+"""Ray asks in whose cloud it runs, whatever it is told about reporting; it is refused and goes on without an answer."""
+PYTHON_PATH = os.pathsep.join([str(OFFLINE), str(ROOT)])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
+
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
+import tests.offline.sitecustomize as offline  # the same guard in this process
 
 
 @dataclass
@@ -29,6 +37,32 @@ class Outcome:
 
 
 Zoo = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def refusal_notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in which the guard notes the hosts that it refused, in any process of the tests."""
+    path = tmp_path_factory.mktemp("offline") / "refused"
+    os.environ[offline.NOTES] = str(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def refused_hosts(refusal_notes: Path) -> Iterator[Callable[[], set[str]]]:
+    """Fail a test that asked for another machine, even if the code made nothing of the refusal.
+
+    A test of the guard itself calls what it gets: the hosts refused so far, which are then forgotten.
+    """
+
+    def take() -> set[str]:
+        hosts = set(refusal_notes.read_text().splitlines()) if refusal_notes.exists() else set()
+        refusal_notes.unlink(missing_ok=True)
+        return hosts
+
+    take()
+    yield take
+    hosts = take() - RAY_ASKS
+    assert not hosts, f"the test reached for the network: {hosts}"
 
 
 @pytest.fixture
@@ -81,7 +115,7 @@ def run_two_processes(script: str, *arguments: str) -> str:
     done = subprocess.run(
         [*launch, str(Path(__file__).with_name(script)), *arguments],
         cwd=ROOT,
-        env=environment() | {"PYTHONPATH": str(ROOT)},
+        env=environment() | {"PYTHONPATH": PYTHON_PATH},
         capture_output=True,
         text=True,
         timeout=240,

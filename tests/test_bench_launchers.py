@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests.conftest import PYTHON_PATH, ROOT, environment
 from zoo.benchmarks.launch_local import LocalLauncher
 from zoo.benchmarks.launchers import Launcher, make_launcher
 
@@ -74,7 +74,7 @@ def start(script: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=ROOT,
-        env=environment() | {"PYTHONPATH": str(ROOT), "ZOO_SUBMITIT_CLUSTER": "local"},
+        env=environment() | {"PYTHONPATH": PYTHON_PATH, "ZOO_SUBMITIT_CLUSTER": "local"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -151,7 +151,7 @@ def test_clusters_work_off_all_jobs_and_a_job_that_dies_fails_alone(
 ) -> None:
     pytest.importorskip("ray" if name == "ray" else "submitit")
     monkeypatch.setenv("ZOO_SUBMITIT_CLUSTER", "local")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
     monkeypatch.setattr("zoo.benchmarks.launch_slurm.RESULT_SECONDS", 0)
     handler = signal.getsignal(signal.SIGTERM)
     launcher = make_launcher(name, processes=2, threads=0, folder=tmp_path, options={"time": "60"})
@@ -210,7 +210,7 @@ def test_slurm_gets_one_array_with_the_options(tmp_path: Path, monkeypatch: pyte
         sacct="",
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
     options = {"partition": "long", "time": "90", "gres": "gpu:1", "cpus-per-task": "5"}
     launcher = make_launcher("slurm", processes=1, threads=0, folder=tmp_path / "jobs", options=options)
     told = outcomes(launcher, [("variable", "SLURM_JOB_NAME"), ("square", 3)])

@@ -75,6 +75,7 @@ def test_prepare_says_what_is_there_and_keeps_decoded_images(zoo_main: Zoo, tree
 
 
 def test_check_reports_and_sets_the_exit_status(zoo_main: Zoo, tree: Path) -> None:
+    """REQ-I3: files that are no images are reported before any training."""
     assert zoo_main("data", "check", tree).status == 0
     (tree / "coal/1.png").write_bytes(b"nothing")
     outcome = zoo_main("data", "check", tree)
@@ -84,6 +85,7 @@ def test_check_reports_and_sets_the_exit_status(zoo_main: Zoo, tree: Path) -> No
 
 
 def test_a_folder_is_trained_on_tested_and_classified(zoo_main: Zoo, tree: Path, tmp_path: Path) -> None:
+    """REQ-I3: the classes come from the training folder, and the checkpoint has them."""
     fit = zoo_main(
         "fit", "--model", "lenet5", "--data", "folder", "--data.root", tree, "--recipe.epochs", "4", "--run_dir", "run",
         "--recipe.batch_size", "8", "--data.sampler", "balanced",

@@ -62,7 +62,7 @@ def test_fit_trains_tests_and_writes_a_run_folder(finished: tuple[Path, Outcome]
     with Image.open(run / "curves.png") as picture:
         assert picture.width > 600
     assert list(run.glob("events.out.tfevents.*"))
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["class_path"] == "zoo.names.lenet5"
     summary = outcome.out.strip().splitlines()[-4:]
     assert summary[0].startswith("lenet5 on digits: test accuracy ")
@@ -172,6 +172,7 @@ def test_two_processes_train_as_one_does(zoo_command: Zoo, zoo_main: Zoo, tmp_pa
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_equals_uninterrupted(workers: int, zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-R1: killed in the second or third epoch, with and without workers, named by its configuration or folder."""
     settings = (
         *("fit", "--model", "lenet5", "--model.norm", "batch", "--model.dropout", 0.3),
         *("--recipe.epochs", 4, "--data.num_workers", workers),
@@ -200,20 +201,21 @@ def test_killed_and_resumed_equals_uninterrupted(workers: int, zoo_main: Zoo, tm
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
     name: str, status: int, tmp_path: Path, zoo_main: Zoo
 ) -> None:
+    """REQ-R5: the command as a user starts it; `tests/test_requirements_signals.py` has every stage of a run."""
     words = command("fit", "--model", "lenet5", "--recipe.epochs", 500, "--run_dir", "run")
     process = subprocess.Popen(
         words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240  # a busy machine is slow to start
     while not (tmp_path / "run/metrics.csv").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(getattr(signal, name))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == status, err
     assert "To go on: zoo fit --config run/config.yaml --resume" in out
-    assert "Traceback" not in err
+    assert err == "\nstopping after this step (Ctrl-C again: at once)\n"
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "interrupted"
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] > 0
 
@@ -239,9 +241,11 @@ def test_a_finished_run_can_be_continued_for_longer(zoo_main: Zoo, tmp_path: Pat
 
 def test_changed_settings_are_said_on_resume(zoo_main: Zoo) -> None:
     assert zoo_main(*FAST).status == 0
-    changed = zoo_main(
-        "fit", "--config", "run/config.yaml", "--resume", "--recipe.batch_size", 64, "--recipe.epochs", 4
-    )
+    change = ("fit", "--config", "run/config.yaml", "--recipe.batch_size", 64, "--recipe.epochs", 4)
+    refused = zoo_main(*change, "--resume")
+    assert refused.status == 2
+    assert "not an exact resume: recipe.batch_size was 128 and is 64, batch_size was 128 and is 64" in refused.err
+    changed = zoo_main(*change, "--resume-inexact")
     assert changed.status == 0, changed.err
     assert "note: not an exact resume: batch_size was 128 and is 64" in changed.out
     for option, message in (

@@ -78,6 +78,19 @@ def test_metrics_have_one_row_an_epoch_and_go_on_after_a_resume(tmp_path: Path) 
     assert [(row["epoch"], row["val/loss"]) for row in rows] == [("1", "1.0"), ("2", "0.5"), ("3", "0.1")]
 
 
+def test_the_row_of_an_epoch_whose_run_was_killed_before_it_was_written_is_in_its_checkpoint(tmp_path: Path) -> None:
+    log = MetricsCSV(tmp_path)
+    log.log_metrics({"epoch": 0, "val/loss": 0.5}, step=9)
+    row = {"epoch": 1, "step": 9, "train/loss": 0.25}
+    MetricsCSV(tmp_path, 10, row)
+    expected = {"epoch": "1", "step": "9", "train/loss": "0.25", "val/loss": "0.5"}
+    assert read_metrics(tmp_path / "metrics.csv") == [expected]
+    MetricsCSV(tmp_path, 10, row)
+    assert read_metrics(tmp_path / "metrics.csv") == [expected], "it is there already"
+    MetricsCSV(tmp_path / "new", 10, row)
+    assert read_metrics(tmp_path / "new/metrics.csv") == [{"epoch": "1", "step": "9", "train/loss": "0.25"}]
+
+
 def test_curves_need_something_to_draw(tmp_path: Path) -> None:
     assert plot_curves(tmp_path, "nothing") is None
     log = MetricsCSV(tmp_path)
@@ -91,10 +104,13 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypat
 
     def fill_disk(_: object, file: object) -> None:
         file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError(28, "No space left on device")
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 960 vs 854")  # as torch does
 
     monkeypatch.setattr(torch, "save", fill_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*last\.ckpt'"):
         AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

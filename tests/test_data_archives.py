@@ -39,6 +39,7 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     ],
 )
 def test_tar_with_members_outside_is_refused(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
+    """REQ-I1: nothing is unpacked outside the folder."""
     folder = tmp_path / "root"
     folder.mkdir()
     path = write_tar(folder / "file.tar.gz", *members)
@@ -55,6 +56,7 @@ def test_absolute_names_stay_within_the_folder(tmp_path: Path) -> None:
 
 
 def test_damaged_archives_leave_nothing_behind(tmp_path: Path) -> None:
+    """REQ-I1: what is unpacked appears only when it is whole."""
     path = write_tar(tmp_path / "file.tar.gz", *map(tarfile.TarInfo, "abc"))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="cannot be unpacked"):

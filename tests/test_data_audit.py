@@ -92,6 +92,7 @@ def test_channels_decide_what_is_equal(tmp_path: Path) -> None:
 
 
 def test_broken_files_and_files_that_are_no_images(tmp_path: Path) -> None:
+    """REQ-I3: `zoo data check` names broken files before they hurt."""
     root = plant(tmp_path)
     whole = (root / "train/cat/0.png").read_bytes()
     (root / "train/cat/half.png").write_bytes(whole[:60])

@@ -148,6 +148,7 @@ def test_flip_crop_is_each_window_equally_often_and_half_mirrored(build: Any) ->
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 17, 32])
 def test_fast_flip_crop_equals_albumentations_with_the_same_draws(side: int, channels: int, mirror: bool) -> None:
+    """REQ-A2: the policy can do without albumentations, and gives the same pixels."""
     import albumentations as A
 
     images = noise(side, channels, count=60)

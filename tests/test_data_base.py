@@ -89,6 +89,7 @@ def test_seed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     [(1, "strong"), (2, "strong"), (3, "strong"), (2, "flip_crop"), (2, "affine"), (2, "randaugment")],
 )
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int, policy: str) -> None:
+    """REQ-A3: the same batches for 0, 1, 2 and 3 persistent workers; one epoch differs from the next."""
     make = {"augment": policy, "num_samples": 200, "image_size": 16, "batch_size": 16, "seed": 2}
     expected = digest(Fake(num_workers=0, **make).train_dataloader(), epochs=2)
     loader = Fake(num_workers=workers, **make).train_dataloader()
@@ -98,6 +99,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers: int, policy: st
 
 
 def test_batches_are_the_same_in_spawned_and_in_short_lived_workers() -> None:
+    """REQ-A3: the same batches in workers that are spawned or forked, kept or made anew each epoch."""
     make = {"augment": "strong", "num_samples": 100, "image_size": 16, "batch_size": 16, "seed": 2, "num_workers": 0}
     expected = digest(Fake(**make).train_dataloader(), epochs=2)
     for context, workers in (("spawn", 1), ("fork", 2)):
@@ -121,6 +123,7 @@ def test_seed_changes_order_and_augmentation() -> None:
 
 
 def test_arrays_are_never_changed() -> None:
+    """REQ-A5: neither augmentation nor whoever gets a batch can change images in memory."""
     data = Fake(augment="strong", num_samples=200, image_size=16)
     data.setup()
     before = [pixels(split) for split in data.splits.values()]

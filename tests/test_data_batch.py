@@ -136,6 +136,7 @@ def test_oblong_images_are_cut_in_the_centre(height: int, width: int) -> None:
 
 
 def test_normalisation() -> None:
+    """REQ-A5: there must be as many means as channels."""
     images = noise(4, 4, 3)
     result = normalize_batch(images, (0.1, 0.2, 0.3), [0.5, 0.6, 0.7])
     assert result.is_contiguous(memory_format=torch.channels_last)

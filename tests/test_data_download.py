@@ -106,6 +106,7 @@ def test_second_mirror_helps(tmp_path: Path, serve: Serve) -> None:
 
 
 def test_wrong_checksum_leaves_nothing_behind(tmp_path: Path, serve: Serve) -> None:
+    """REQ-I1: a file whose hash is wrong is never used."""
     serve({ONE: b"<html>", TWO: TimeoutError("timed out")})
     message = r"^file.gz could not be fetched; tried https://one/: MD5 \w+ instead of \w+; https://two/: timed out$"
     with pytest.raises(ConnectionError, match=message):
@@ -114,6 +115,7 @@ def test_wrong_checksum_leaves_nothing_behind(tmp_path: Path, serve: Serve) -> N
 
 
 def test_sha256_is_checked_where_it_is_given(tmp_path: Path, serve: Serve) -> None:
+    """REQ-I1: the hash is a SHA-256 where there is one."""
     right = hashlib.sha256(CONTENT).hexdigest()
     serve({ONE: CONTENT})
     assert fetch(Archive("file.gz", sha256=right), MIRRORS[:1], tmp_path).read_bytes() == CONTENT
@@ -190,6 +192,8 @@ def test_complete_part_needs_no_server(tmp_path: Path, serve: Serve) -> None:
 
 
 def test_interrupted_download_leaves_the_part(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """REQ-I1: a file has its name only when it is whole and its hash is right; before, it is a .part."""
+
     def interrupt(done: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
@@ -202,6 +206,7 @@ def test_interrupted_download_leaves_the_part(tmp_path: Path, serve: Serve, monk
 
 
 def test_plain_http_is_refused(tmp_path: Path, serve: Serve) -> None:
+    """REQ-I1: downloads are https only."""
     server = serve({})
     with pytest.raises(ValueError, match=r"^refused http://one/: only https:// addresses are used$"):
         fetch(ARCHIVE, ("http://one/",), tmp_path)
@@ -209,6 +214,7 @@ def test_plain_http_is_refused(tmp_path: Path, serve: Serve) -> None:
 
 
 def test_redirect_to_plain_http_is_refused(tmp_path: Path, serve: Serve) -> None:
+    """REQ-I1: a redirection does not lead away from https."""
     request = urllib.request.Request(ONE)
     with pytest.raises(ValueError, match=r"^refused http://evil/"):
         _HttpsOnly().redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://evil/file.gz")
@@ -220,6 +226,7 @@ def test_redirect_to_plain_http_is_refused(tmp_path: Path, serve: Serve) -> None
 
 
 def test_endless_answer_is_cut(tmp_path: Path, serve: Serve) -> None:
+    """REQ-I1: a server that sends more than the file can have is cut off."""
     serve({ONE: CONTENT})
     with pytest.raises(ConnectionError, match="more than 10 bytes"):
         fetch(Archive("file.gz", ARCHIVE.md5, most_bytes=10), ("https://one/",), tmp_path)
@@ -250,6 +257,7 @@ def test_download_only_when_asked(tmp_path: Path, serve: Serve) -> None:
 
 
 def test_every_mirror_is_https() -> None:
+    """REQ-I1: every address that we ship is https."""
     for build in (MNIST, FashionMNIST, KMNIST, EMNIST, CIFAR10, CIFAR100, SVHN):
         assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in build.mirrors)
     for build in (MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN):
@@ -273,6 +281,20 @@ def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, serve: Serve, monkeypat
     assert names(root) == sorted([archive.name, *names(tmp_path / "made")])
     data.prepare_data()
     assert len(server.asked) == 1
+
+
+def test_a_wrong_archive_is_never_opened(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """REQ-I1: an archive whose hash is wrong is not unpacked, and no pickle in it is read."""
+    write_cifar10(tmp_path / "made")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(tmp_path / "made" / CIFAR10.folder, CIFAR10.folder)
+    serve(dict.fromkeys((mirror + CIFAR10.archive.name for mirror in CIFAR10.mirrors), buffer.getvalue()))
+    monkeypatch.setattr("zoo.datamodules.cifar.read_pickle", lambda path: pytest.fail(f"{path} was opened"))
+    data = CIFAR10(str(tmp_path / "root"), download=True)
+    with pytest.raises(ConnectionError, match=r"MD5 \w+ instead of c58f30108f718f92721af3b95e74349a"):
+        data.prepare_data()
+    assert names(tmp_path / "root") == []
 
 
 def test_emnist_takes_its_split_out_of_the_archive(

@@ -151,6 +151,7 @@ def test_another_image_size_after_setup_reads_the_files_anew(single: Path) -> No
 
 
 def test_broken_files_are_named_before_training_or_left_out(divided: Path) -> None:
+    """REQ-I3: broken files are named before training, or left out and counted."""
     whole = (divided / "train/ant/003.png").read_bytes()
     (divided / "train/ant/003.png").write_bytes(whole[: len(whole) // 2])
     (divided / "val/bee/001.png").write_text("<html>")
@@ -203,6 +204,7 @@ def test_grey(divided: Path) -> None:
 
 
 def test_a_checkpoint_keeps_the_order_of_the_classes(divided: Path, tmp_path: Path) -> None:
+    """REQ-I3: what a checkpoint stores holds the classes, which other data are read with."""
     facts = Folder(str(divided), image_size=16).describe()
     assert facts["class_names"] == facts["args"]["classes"] == ["ant", "bee"]
     other = write_tree(tmp_path / "other", {"train/bee": 20, "train/ant": 20, "test/bee": 3})

@@ -92,6 +92,10 @@ RED = np.full((16, 16, 3), (255, 0, 0), np.uint8)
 LATE_MARK = png(2, 1, 8, 0, b"\0\x05\x09", chunk(b"eXIf", exif(6).tobytes().removeprefix(b"Exif\0\0")))
 BAD_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
 CMYK = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
+SIGNALLING = floats(np.array([[0.5, 0.375]])).replace(struct.pack("<f", 0.375), b"\x01\0\x80\x7f")  # one kind of NaN
+TAGGED = encoded(FLAT, "TIFF", compression="tiff_lzw", dpi=(72, 72))
+XRESOLUTION = TAGGED.index(struct.pack("<HHI", 0x011A, 5, 1)) + 8  # where its number is said to be
+BAD_TAG = TAGGED[:XRESOLUTION] + struct.pack("<I", len(TAGGED) + 9) + TAGGED[XRESOLUTION + 4 :]
 LAB = encoded(Image.new("LAB", (4, 4)), "TIFF")
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
 DAMAGED, NO_IMAGE, TOO_LARGE = "damaged image", "not an image", r"refused, it has more than [\d,]+ pixels"
@@ -117,6 +121,7 @@ CASES: list[tuple[str, bytes, np.ndarray | tuple[np.ndarray, int] | str]] = [
     ("color16.png", deep_color()[0], (deep_color()[1], 1)),
     ("fractions.tif", floats(RAMP / 255), RAMP),
     ("no_number.tif", floats(np.array([[0.5, np.nan]])), "holds values that are not finite"),
+    ("signalling.tif", SIGNALLING, "holds values that are not finite"),
     ("infinite.tif", floats(np.array([[0.5, np.inf]])), "holds values that are not finite"),
     ("all_negative.tif", floats(np.full((2, 2), -3.0)), np.zeros((2, 2))),
     ("int32.tif", encoded(Image.fromarray(RAMP.astype(np.int32) * 257), "TIFF"), RAMP),
@@ -142,6 +147,7 @@ CASES: list[tuple[str, bytes, np.ndarray | tuple[np.ndarray, int] | str]] = [
         (FLAT[::-1, ::-1], 6),
     ),
     ("bad_exif.jpg", PHOTO[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(BAD_EXIF)) + BAD_EXIF + PHOTO[2:], (FLAT, 6)),
+    ("bad_tag.tif", BAD_TAG, FLAT),
     ("bomb.png", png(20_000, 20_000, 1, 0, bytes(2501 * 20_000)), TOO_LARGE),
     ("bomb_in_header.png", png(60_000, 60_000, 8, 2, b""), TOO_LARGE),
     ("small_bomb.png", png(10_000, 10_000, 8, 2, b""), TOO_LARGE),
@@ -166,6 +172,7 @@ CASES: list[tuple[str, bytes, np.ndarray | tuple[np.ndarray, int] | str]] = [
 def test_right_picture_or_one_line(
     name: str, content: bytes, expected: np.ndarray | tuple[np.ndarray, int] | str, tmp_path: Path
 ) -> None:
+    """REQ-I2: awkward files of every format give the right picture, or an error that names the file."""
     path = tmp_path / name
     path.write_bytes(content)
     if isinstance(expected, str):
@@ -217,7 +224,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         read_image(path, 3)
 
 
-@pytest.mark.parametrize("name", ["bad_exif.jpg", "small_bomb.png", "small_bomb.pgm", "two\nlines.jpg"])
+@pytest.mark.parametrize("name", ["bad_exif.jpg", "bad_tag.tif", "small_bomb.png", "small_bomb.pgm", "two\nlines.jpg"])
 def test_what_pillow_warns_of_is_not_repeated_to_the_user(name: str) -> None:
     content = next(content for known, content, _ in CASES if known == name)
     with warnings.catch_warnings(record=True) as caught:
@@ -225,7 +232,7 @@ def test_what_pillow_warns_of_is_not_repeated_to_the_user(name: str) -> None:
         try:
             read_image_bytes(content, name, 3)
         except ValueError:
-            assert name != "bad_exif.jpg"
+            assert not name.startswith("bad")
     assert caught == []
 
 

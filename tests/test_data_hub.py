@@ -344,6 +344,16 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
         load(script)
 
 
+def test_damaged_parquet_is_one_line_that_can_be_printed(tmp_path: Path) -> None:
+    rows(range(24)).to_parquet(tmp_path / "train.parquet")
+    content = bytearray((tmp_path / "train.parquet").read_bytes())
+    content[4] = 0x1E  # the first byte of the first page's header: a type that there is not
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: ")) as error:
+        load(tmp_path)
+    assert str(error.value).isprintable()
+
+
 def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     line = r"^--data huggingface needs the package datasets: pip install datasets$"

@@ -37,6 +37,7 @@ def test_grey_and_color(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_mark_is_applied(tmp_path: Path, orientation: int) -> None:
+    """REQ-I2: the camera's orientation mark is applied."""
     stored = np.zeros((24, 48, 3), np.uint8)
     stored[:12, :24] = (255, 0, 0)
     exif = Image.Exif()
@@ -51,6 +52,7 @@ def test_orientation_mark_is_applied(tmp_path: Path, orientation: int) -> None:
 
 
 def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+    """REQ-I2: 16-bit grey is scaled, not cut off at white."""
     path = save(Image.fromarray(RAMP.astype(np.uint16) * 257), tmp_path / "deep.png")
     assert np.array_equal(read_image(path, 1)[..., 0], RAMP)
     assert np.array_equal(read_image(path, 3)[..., 2], RAMP)
@@ -138,6 +140,8 @@ def test_missing_file_and_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [10_000, 20_000])
 def test_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
+    """REQ-I2: a small file of a huge picture is refused before it is decoded."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

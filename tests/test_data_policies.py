@@ -100,6 +100,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_mistakes_in_a_list_are_one_line_each(case: str) -> None:
+    """REQ-A5: an unknown or outdated argument, of which albumentations only warns, is an error."""
     steps, message = WRONG[case]
     with pytest.raises(ValueError) as caught:
         resolve_policy(steps)

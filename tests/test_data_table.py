@@ -63,6 +63,13 @@ def test_numbers_sort_by_value_and_other_labels_by_letter(images: Path) -> None:
     assert read_table(words).classes == ("10", "2", "9", "b")
 
 
+def test_numbers_of_thousands_of_digits_sort_too(images: Path) -> None:
+    large = "1" + "0" * 5000
+    rows = zip(("a.png", "sub/b.png", "größe.png", '"c,d.png"'), (large, "0007", "7", "12"), strict=True)
+    table = read_table(write(images, "path,label\n" + "".join(f"{path},{label}\n" for path, label in rows)))
+    assert table.classes == ("0007", "7", "12", large)
+
+
 def test_splits_and_other_columns(images: Path) -> None:
     text = (
         "id,split,label,path\n1,train,dog,a.png\n2,Validation,dog,sub/b.png\n3,TRAIN,cat,größe.png\n4,train,dog,a.png\n"
@@ -155,6 +162,11 @@ WRONG = {
     "empty": ("", rf"has no rows; {HEADER}"),
     "header alone": ("path,label\n\n", rf"has no rows; {HEADER}"),
     "open quote": ('path,label\n"a.png,x\n', r"line 2: unexpected end of data"),
+    "swallowed rows": (
+        'path,label\na.png,"x\nsub/b.png,y\n"\n',
+        r"line 4: the label of 'a\.png' has a line break; an earlier quote may be one too many",
+    ),
+    "long cell": ("path,label\na.png,x\n" + "b" * 5000 + ",y\n", r"line 3: no file 'b{99}\.\.\.b{99}' in \S+"),
     "zero byte": ("path,label\na\0.png,x\nsub/b.png,y\n", r"line 2: 'a\\x00\.png' is no path"),
 }
 

@@ -60,6 +60,7 @@ def test_loose_images_beside_the_training_classes_make_no_class(tmp_path: Path) 
 
 
 def test_a_class_that_val_lacks_shifts_no_label(tmp_path: Path) -> None:
+    """REQ-I3: the classes are those of train; a class that val lacks shifts no label."""
     root = grow(tmp_path, *(f"train/{name}/1.png" for name in ("ant", "bee", "cow")), "val/cow/1.png", "val/bee/1.png")
     assert labelled(read_tree(root))["val"] == {"val/bee/1.png": "bee", "val/cow/1.png": "cow"}
     assert read_tree(root).splits["val"].labels.tolist() == [1, 2]
@@ -91,6 +92,7 @@ def test_given_classes_fix_the_order(tmp_path: Path) -> None:
 
 
 def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    """REQ-I3: hidden folders and those of systems are no classes."""
     root = grow(tmp_path, "train/cat/a.png", "train/dog/b.png", "train/.ipynb_checkpoints/c.png", "train/cat/._a.png")
     grow(
         root, "__MACOSX/train/cat/d.png", "train/__MACOSX/e.png", "train/cat/Thumbs.db", "train/.DS_Store", ".git/f.png"
@@ -190,6 +192,7 @@ HOSTILE: dict[str, tuple[list[str], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_one_line_says_what_is_wrong(name: str, tmp_path: Path) -> None:
+    """REQ-I3: an unknown class in val or test is an error, as are other faults in the layout."""
     files, message = HOSTILE[name]
     root = tmp_path / "root"
     root.mkdir()

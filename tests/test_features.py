@@ -303,7 +303,7 @@ def test_a_failed_write_leaves_the_previous_file(
 
     monkeypatch.setattr(np, "savez", fill_disk)
     outcome = zoo_main("features", "--ckpt_path", checkpoint, "--splits", "test")
-    assert (outcome.status, outcome.err) == (2, "zoo: error: no space left on device\n")
+    assert (outcome.status, outcome.err) == (2, "zoo: error: no space left on device: 'features.npz'\n")
     assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
     assert (tmp_path / "features.npz").read_text() == "previous"
 

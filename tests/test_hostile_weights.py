@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import zoo
+import zoo.names
 from tests.conftest import Zoo
+from zoo.classifier import ImageClassifier
 from zoo.weight_files import write_weights
 
 
@@ -64,6 +66,8 @@ VERBS: dict[str, tuple[str, ...]] = {
 def test_a_hostile_file_is_one_line_and_nothing_runs(
     verb: str, kind: str, zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """REQ-S2: every command that takes weights refuses them, also where torch's protection is said to be off."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     marker = tmp_path / "marker"
     path = hostile(kind, tmp_path, marker, monkeypatch)
     before = {file.name for file in tmp_path.iterdir()}
@@ -78,10 +82,13 @@ def test_a_hostile_file_is_one_line_and_nothing_runs(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_file_does_nothing_in_python(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """REQ-S2: nor do `zoo.load`, `create_model` and Lightning's `load_from_checkpoint`, of any class."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     marker = tmp_path / "marker"
     path = hostile(kind, tmp_path, marker, monkeypatch)
-    with pytest.raises(ValueError):
-        zoo.load(path)
+    for load in (zoo.load, ImageClassifier.load_from_checkpoint, zoo.names.lenet5.load_from_checkpoint):
+        with pytest.raises(ValueError):
+            load(path)
     if kind != "names a module":  # its tensors are sound: they are loaded, and its names are never looked at
         with pytest.raises(ValueError):
             zoo.create_model("lenet5", pretrained=str(path))

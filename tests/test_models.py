@@ -160,7 +160,7 @@ def test_he_initialisation_keeps_the_variance_through_nineteen_layers() -> None:
         ("mlp", {"activation": "maxuot"}, "activation is 'maxuot'"),
         ("mlp", {"activation": "maxout", "maxout_pieces": 0}, "maxout_pieces is 0"),
         ("alexnet", {"image_size": 28}, "image_size is 28: AlexNet needs at least 29"),
-        ("alexnet", {"groups": 3}, "groups is '3'. .*Known: 1, 2"),
+        ("alexnet", {"groups": 3}, "groups is 3. .*Known: 1, 2"),
         ("resnet18", {"depth": 19}, "depth is 19: Table 1 has 18, 34, 50, 101, 152. The nearest is 18"),
         ("resnet20", {"depth": 21}, r"depth is 21: CIFAR's ResNets have 6n \+ 2 layers, .* such as 20"),
         ("resnet20", {"shortcut": "D"}, "shortcut is 'D'. .*Known: A, B, C, none"),

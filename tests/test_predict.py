@@ -199,7 +199,7 @@ def test_a_failed_write_leaves_the_previous_file(
 
     monkeypatch.setattr(csv, "writer", fill_disk)
     outcome = zoo_main("predict", "--ckpt_path", digits_checkpoint, "black.png", "--output", "out.csv")
-    assert (outcome.status, outcome.err) == (2, "zoo: error: no space left on device\n")
+    assert (outcome.status, outcome.err) == (2, "zoo: error: no space left on device: 'out.csv'\n")
     assert (tmp_path / "out.csv").read_text() == "previous"
     assert {path.name for path in tmp_path.iterdir()} == {"black.png", "out.csv"}
 

@@ -61,6 +61,7 @@ def test_version_and_licence() -> None:
 
 
 def test_albumentations_successor_under_another_licence_is_not_installed_with_us() -> None:
+    """REQ-A2: the successor of albumentations, under another licence, is not in our dependencies."""
     requirements = importlib.metadata.requires("lightning-zoo") or []
     assert "albumentations==2.0.8" in requirements
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
@@ -149,6 +150,7 @@ def test_readme_python_runs(code: str, tmp_path: Path) -> None:
     "words", [["--version"], ["list"], ["info", "vgg16"], ["fit", "--model", "vgg61"], ["--help"], ["fit", "--model=x"]]
 )
 def test_quick_answers_need_no_torch(words: list[str]) -> None:
+    """REQ-C7: what needs no network answers without importing torch."""
     code = (
         "import sys\nfrom zoo.cli import main\n"
         f"status = main({words!r})\n"

@@ -1,5 +1,6 @@
 """Files of weights that are in order: every format is read, and what is written comes back."""
 
+import errno
 import hashlib
 import json
 import os
@@ -158,9 +159,9 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
         write_weights(path, TENSORS, {**DESCRIPTION, "data": {"loss": float("nan")}})
-    with pytest.raises(OSError, match="the disk is full"), atomic_file(path) as file:
+    with pytest.raises(OSError, match="No space left on device"), atomic_file(path) as file:
         file.write(b"half of it")
-        raise OSError("the disk is full")
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
 
@@ -203,12 +204,37 @@ def test_verify_knows_the_file_and_no_other(tmp_path: Path) -> None:
             verify(path, sha256, len(data))
 
 
-def test_a_bit_that_flips_in_the_values_needs_the_hash(tmp_path: Path) -> None:
-    """Why `verify` exists: the format itself does not notice."""
+def test_a_bit_that_flips_in_files_of_others_needs_the_hash(tmp_path: Path) -> None:
+    """Why `verify` exists: the format itself does not notice, and older files of ours have no hash inside."""
     path = tmp_path / "model.safetensors"
-    write_weights(path, TENSORS, DESCRIPTION)
+    safetensors.torch.save_file(TENSORS, path, {"zoo": json.dumps(DESCRIPTION)})
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     found: WeightFile = read_weights(path)
+    assert found.description == DESCRIPTION
     assert not all(torch.equal(found.tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_every_bit_that_flips_in_a_file_of_ours_is_noticed(tmp_path: Path) -> None:
+    """All bits in turn: what is still read has the very tensors and the very description."""
+    path = tmp_path / "model.safetensors"
+    write_weights(path, TENSORS, DESCRIPTION)
+    data = bytearray(path.read_bytes())
+    end = 8 + int.from_bytes(data[:8], "little")
+    refused = 0
+    for position in range(8 * len(data)):
+        data[position // 8] ^= 1 << position % 8
+        path.write_bytes(data)
+        try:
+            found = read_weights(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"'{path}' ")
+            assert "\n" not in str(error)
+        else:
+            assert position // 8 < end, "a bit of the values"
+            assert_same(dict(sorted(found.tensors.items())), dict(sorted(TENSORS.items())))
+            assert found.description == DESCRIPTION
+        data[position // 8] ^= 1 << position % 8
+    assert refused > 0.95 * 8 * len(data)

@@ -7,25 +7,24 @@ from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from zoo.averaging import MovingAverage
 from zoo.description import describe, warn_of_difference
-from zoo.divergence import check_loss, check_weights
+from zoo.divergence import LossWatch, check_checkpoint, check_weights
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
-from zoo.layers import Init, initialize
+from zoo.kinds import check_kinds
+from zoo.layers import Init, check_size, initialize
 from zoo.losses import balanced_weights, compute_loss, l1_penalty, mix
 from zoo.metrics import Average
 from zoo.optim import check_line_search, hidden_layers, limit_norms, make_optimizer, rate_factor, repeatable
 from zoo.recipe import Recipe
 from zoo.registry import MODELS
 from zoo.seeds import mixed_seed
-
-GPU_CHECK_INTERVAL = 50
-"""On a GPU, reading the loss waits for the device: the check for a finite loss runs once in this many steps."""
 
 
 class ImageClassifier(L.LightningModule):
@@ -57,9 +56,9 @@ class ImageClassifier(L.LightningModule):
     def __init__(self, num_classes: int, in_channels: int, image_size: int) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        check_kinds(self.hparams, type(self).__init__)
         for name, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1")
+            check_size(name, value)
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         info = MODELS.get(type(self).__name__)
         self.recipe = info.recipe() if info else Recipe()
@@ -74,6 +73,7 @@ class ImageClassifier(L.LightningModule):
         self._class_weights: Tensor | None = None
         self._trained_stages: int | None = None  # counted from the output; None is all
         self._start: dict[str, Tensor] = {}  # of the weights that `finetune.l2sp` pulls back
+        self._watch = LossWatch()
         self._seen: list[tuple[Tensor, Tensor, int]] = []  # loss, correct images and images of each training step
         # Attributes: Lightning finds, moves and syncs metrics by attribute.
         self.train_loss, self.train_acc = Average(), Average()
@@ -119,7 +119,7 @@ class ImageClassifier(L.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Images `(N, in_channels, image_size, image_size)` to logits `(N, num_classes)`."""
         expected = (self.in_channels, self.image_size, self.image_size)
-        if x.shape[1] != self.in_channels or (not self.any_size and x.shape[1:] != expected):
+        if x.ndim != 4 or x.shape[1] != self.in_channels or (not self.any_size and x.shape[1:] != expected):
             raise ValueError(
                 f"images have shape {tuple(x.shape[1:])}: {type(self).__name__} was built for {expected}. "
                 "Give model and data module the same image_size"
@@ -148,6 +148,8 @@ class ImageClassifier(L.LightningModule):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a new one with `num_classes` outputs."""
+        check_kinds({"num_classes": num_classes}, ImageClassifier.__init__)
+        check_size("num_classes", num_classes)
         old = {name for name, layer in self.named_modules() if layer is self.output}
         self.replace_output(num_classes)
         self.num_classes = self.hparams["num_classes"] = num_classes
@@ -177,6 +179,7 @@ class ImageClassifier(L.LightningModule):
             self.train()
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self._start = {name: value.to(self.device) for name, value in self._start.items()}
+        self._seen = [(loss.to(self.device), correct.to(self.device), images) for loss, correct, images in self._seen]
 
     def on_train_start(self) -> None:
         """Freeze what is frozen in this epoch, which a resumed run may start in the middle of; take this step's rate.
@@ -263,8 +266,7 @@ class ImageClassifier(L.LightningModule):
             loss = loss + self.finetune.l2sp * start_penalty(self, self._start)
         if self.recipe.l1:
             loss = loss + self.recipe.l1 * l1_penalty(self, self.recipe)
-        if self.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0:
-            check_loss(loss, self.trainer)
+        self._watch.check(loss, batch_idx, self.trainer)
         return loss
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -289,6 +291,7 @@ class ImageClassifier(L.LightningModule):
             self.train_loss.update((torch.stack(losses).float() * images).sum(), sum(sizes))
             self.train_acc.update(torch.stack(correct).sum(), sum(sizes))
             self._log("train")
+            self._seen.clear()  # before the checkpoint is written, which would keep it
         check_weights(self, self.current_epoch)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -355,7 +358,7 @@ class ImageClassifier(L.LightningModule):
         Raises:
             ValueError: If the network or the trainer does not go with the recipe.
         """
-        self._check_recipe()
+        self.check_recipe(self.trainer)
         # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it, and
         # with momentum it takes no parameters that join the others later.
         can_fuse = "mixed" not in str(self.trainer.precision) and not self.finetune.changes
@@ -367,9 +370,22 @@ class ImageClassifier(L.LightningModule):
         schedule = LambdaLR(optimizer, lambda step: rate_factor(self.recipe, step, total_steps, steps_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _check_recipe(self) -> None:
+    def check_recipe(self, trainer: L.Trainer) -> None:
+        """Check that this network can be trained as its recipe and its `finetune` say.
+
+        Args:
+            trainer: Who is to train it.
+
+        Raises:
+            ValueError: If the network or the trainer does not go with them.
+        """
         if self.recipe.optimizer == "lbfgs":
-            check_line_search(self.trainer)
+            check_line_search(trainer)
+            if self.finetune.head_lr:
+                raise ValueError(f"finetune.head_lr is {self.finetune.head_lr}: it must be 0 with the optimizer lbfgs")
+        if self.recipe.layer_decay != 1 and self.finetune.most_trained(len(self.tuned_stages())) == 1:
+            what = f"one stage of {type(self).__name__} is trained"
+            raise ValueError(f"recipe.layer_decay is {self.recipe.layer_decay}, but {what}: it must be 1")
         if self.recipe.max_norm and not hidden_layers(self, self.output):
             what = f"{type(self).__name__} has no hidden layer that is trained"
             raise ValueError(f"recipe.max_norm is {self.recipe.max_norm}, but {what}: it must be 0")
@@ -387,14 +403,68 @@ class ImageClassifier(L.LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The moving average of the weights, if the recipe asks for one."""
-        return [EMAWeightAveraging(decay=self.recipe.ema)] if self.recipe.ema else []
+        return [MovingAverage(self.recipe.ema)] if self.recipe.ema else []
 
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds this model from its name, as plain values (`zoo.load` reads them)."""
+        """Add what rebuilds this model from its name, as plain values (`zoo.load` reads them).
+
+        Within an epoch, add what its averages are made of too, so that an interruption does not change them.
+        """
+        check_checkpoint(checkpoint)
         checkpoint["zoo"] = self.description()
+        if self._seen and "optimizer_states" in checkpoint and self.trainer.world_size == 1:
+            losses, correct, images = map(list, zip(*self._seen, strict=True))
+            checkpoint["seen"] = {"losses": torch.stack(losses), "correct": torch.stack(correct), "images": images}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the averages of the epoch that was interrupted."""
+        seen = checkpoint.get("seen", {"losses": (), "correct": (), "images": ()})
+        self._seen = list(zip(*(seen[name] for name in ("losses", "correct", "images")), strict=True))
 
     def description(self) -> dict[str, Any]:
         """Name, arguments, recipe and data of this model, as plain values."""
         return describe(self)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """The trained model in a file, as `zoo.load` gives it: nothing that the file names is imported or run.
+
+        Lightning's own method would fetch addresses, and run what is in them.
+
+        Args:
+            checkpoint_path: What `zoo.load` takes.
+            map_location: A device to put the model on.
+            hparams_file: Must be None, as the checkpoint has the arguments.
+            strict: Must not be False.
+            weights_only: Must not be False.
+            kwargs: Must be empty: a network with other arguments has other weights.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file holds a model of another class, `zoo.load` refuses it, or an option is not as above.
+        """
+        from zoo.checkpoint import load_as
+
+        rules = [
+            ("map_location", map_location, isinstance(map_location, str | int | torch.device | None)),
+            ("hparams_file", hparams_file, hparams_file is None),
+            ("strict", strict, strict is not False),
+            ("weights_only", weights_only, weights_only is not False),
+            *((name, value, False) for name, value in kwargs.items()),
+        ]
+        for name, value, holds in rules:
+            if not holds:
+                raise ValueError(f"{name} is {value!r:.60}: a checkpoint is loaded as it was saved, leave {name} out")
+        model = load_as(cls, checkpoint_path)
+        assert isinstance(model, cls)
+        return model if map_location is None else model.to(torch.device(map_location))

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.kinds import check_kinds, one_line
+
 METHODS = ("none", "linear", "full", "gradual", "lpft")
 
 
@@ -44,14 +46,17 @@ class Finetune:
 
     def __post_init__(self) -> None:
         """Check every value once, where it enters."""
+        check_kinds(vars(self), type(self), "finetune.")
         if self.method not in METHODS:
-            raise ValueError(f"finetune.method is {self.method}: it must be one of {', '.join(METHODS)}")
+            raise ValueError(f"finetune.method is {one_line(self.method)}: it must be one of {', '.join(METHODS)}")
         for name in ("head_lr", "l2sp", "unfreeze_every", "probe_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"finetune.{name} is {getattr(self, name)}: it must be 0 or more")
         for name, method in (("unfreeze_every", "gradual"), ("probe_epochs", "lpft")):
             if getattr(self, name) and self.method != method:
                 raise ValueError(f"finetune.{name} is {getattr(self, name)}: only the method {method} has it")
+        if not self.freeze_bn and not self.freezes:
+            raise ValueError(f"finetune.freeze_bn is false: the method {self.method} freezes nothing")
         if self.l2sp and self.method in ("none", "linear"):
             raise ValueError(f"finetune.l2sp is {self.l2sp}: the method {self.method} has nothing to pull back")
 

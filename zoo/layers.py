@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.kinds import shown
 from zoo.registry import nearest
 
 Norm = Literal["none", "batch", "group", "layer", "instance"]
@@ -15,6 +17,8 @@ Activation = Literal["relu", "tanh", "scaled_tanh", "sigmoid", "leaky_relu", "el
 Init = str
 """One of INITS, or normal(STD) with the standard deviation of your choice."""
 INITS = ("he", "xavier", "lecun", "normal", "normal(STD)", "orthogonal", "paper")
+LARGEST_SIZE = 2**20
+"""Of classes, channels, pixels in a row or units in a layer: what is larger is a mistake, and products overflow."""
 
 
 class ScaledTanh(nn.Module):
@@ -53,8 +57,15 @@ _ACTIVATIONS: dict[str, Callable[[bool], nn.Module]] = {
 def check_choice(argument: str, value: object, choices: object) -> None:
     """Raise ValueError with the nearest choice unless `value` is one of the `Literal` type's `choices`."""
     known = list(get_args(choices))
-    if value not in known:
-        raise ValueError(f"{argument} is '{value}'.{nearest(str(value), map(str, known))}")
+    if not any(type(value) is type(choice) and value == choice for choice in known):  # to Python, True is 1
+        raise ValueError(f"{argument} is {shown(value)}.{nearest(str(value), map(str, known))}")
+
+
+def check_size(argument: str, value: int) -> None:
+    """Raise ValueError unless a size is from 1 to `LARGEST_SIZE`."""
+    if not 1 <= value <= LARGEST_SIZE:
+        limit = "at least 1" if value < 1 else f"at most {LARGEST_SIZE:,}"
+        raise ValueError(f"{argument} is {value}: it must be {limit}")
 
 
 def make_activation(activation: Activation, *, inplace: bool = True) -> nn.Module:
@@ -63,12 +74,25 @@ def make_activation(activation: Activation, *, inplace: bool = True) -> nn.Modul
     return _ACTIVATIONS[activation](inplace)
 
 
-def krizhevsky_lrn() -> nn.LocalResponseNorm:
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """torch's layer, number for number, with gradients that are the same each time on a GPU too.
+
+    Of images, torch's averages over channels by AvgPool3d, whose gradient on CUDA depends on the order of additions;
+    with the positions in one row, it does so by AvgPool2d.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `(N, C, H, W)` to the same shape."""
+        z = F.local_response_norm(x.flatten(2), self.size, self.alpha, self.beta, self.k)
+        return z.view(x.shape)
+
+
+def krizhevsky_lrn() -> LocalResponseNorm:
     """Local response normalisation with k = 2, n = 5, alpha = 1e-4, beta = 0.75 (Krizhevsky et al. 2012, section 3.3).
 
     torch divides its alpha by n, the paper does not: 5e-4 here is the paper's 1e-4.
     """
-    return nn.LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
+    return LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
 
 
 def split_before(kind: type[nn.Module], layers: nn.Sequential) -> list[nn.Sequential]:
@@ -182,7 +206,7 @@ def _parse_init(init: Init) -> tuple[str, float]:
     except ValueError:
         std = 0.0
     if not 0 < std < math.inf:
-        raise ValueError(f"init is '{init}'.{nearest(init, INITS)} STD is a number above 0, as in normal(0.05).")
+        raise ValueError(f"init is {shown(init)}.{nearest(init, INITS)} STD is a number above 0, as in normal(0.05).")
     return "normal", std
 
 

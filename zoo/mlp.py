@@ -18,12 +18,15 @@ from typing import Literal
 from torch import Tensor, nn
 
 from zoo.classifier import ImageClassifier
+from zoo.kinds import shown
 from zoo.layers import (
+    LARGEST_SIZE,
     Activation,
     Init,
     Maxout,
     Norm,
     check_choice,
+    check_size,
     lecun_1998_init,
     make_activation,
     make_norm1d,
@@ -67,10 +70,10 @@ class MLP(ImageClassifier):
         check_choice("activation", activation, MLPActivation)
         make_norm1d(norm, 1)  # also without hidden layers, a norm that no layer can have is an error
         widths = [300, 100] if hidden is None else hidden
-        if any(width < 1 for width in widths):
-            raise ValueError(f"hidden is {widths}: every width must be at least 1")
-        if maxout_pieces < 1:
-            raise ValueError(f"maxout_pieces is {maxout_pieces}: it must be at least 1")
+        if not all(1 <= width <= LARGEST_SIZE for width in widths):
+            limit = "at least 1" if min(widths) < 1 else f"at most {LARGEST_SIZE:,}"
+            raise ValueError(f"hidden is {shown(widths)}: every width must be {limit}")
+        check_size("maxout_pieces", maxout_pieces)
         pieces = maxout_pieces if activation == "maxout" else 1
         layers: list[nn.Module] = []
         features = in_channels * image_size * image_size

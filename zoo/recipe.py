@@ -4,12 +4,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from zoo.kinds import check_kinds, one_line
+
 OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "lbfgs")
 WITHOUT_MOMENTUM = ("adagrad", "adadelta", "lbfgs")
 OFF_WITH_LBFGS = {"weight_decay": 0, "layer_decay": 1, "gradient_clip": 0, "max_norm": 0}
 """It has one rate and no decay; its line search needs the gradient of the loss, and a history of unaltered steps."""
 SCHEDULES = ("constant", "cosine", "linear", "step")
 CLASS_WEIGHTS = ("none", "balanced")
+LARGEST_NUMBER = 10**12
+"""Of epochs, and of images in a batch: what is larger is a mistake, and no file format has to hold it."""
 LOSSES = ("cross_entropy", "mse", "map", "perceptron")
 
 
@@ -78,6 +82,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check every value once, where it enters."""
+        check_kinds(vars(self), type(self), "recipe.")
         object.__setattr__(self, "milestones", tuple(self.milestones))
         _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
@@ -86,6 +91,7 @@ class Recipe:
         _require(self.class_weights in CLASS_WEIGHTS, "class_weights", self.class_weights, weighted)
         for name in ("batch_size", "epochs"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            _require(getattr(self, name) <= LARGEST_NUMBER, name, getattr(self, name), f"at most {LARGEST_NUMBER:,}")
         _require(self.lr > 0, "lr", self.lr, "greater than 0")
         for name in ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix", "gradient_clip", "max_norm"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
@@ -115,6 +121,12 @@ class Recipe:
             self.class_weights,
             f"none with the loss {self.loss}",
         )
+        _require(
+            self.optimizer != "nesterov" or self.momentum > 0,
+            "momentum",
+            self.momentum,
+            "above 0 with nesterov",
+        )
         _require(not (self.mixup and self.cutmix), "cutmix", self.cutmix, "0 when mixup is on: choose one")
         for name, off in OFF_WITH_LBFGS.items() if self.optimizer == "lbfgs" else ():
             _require(getattr(self, name) == off, name, getattr(self, name), f"{off} with the optimizer lbfgs")
@@ -130,4 +142,4 @@ class Recipe:
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        raise ValueError(f"recipe.{name} is {value}: it must be {rule}")
+        raise ValueError(f"recipe.{name} is {one_line(str(value))}: it must be {rule}")

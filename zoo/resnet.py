@@ -57,6 +57,8 @@ IMAGENET = {
     101: (True, (3, 4, 23, 3)),
     152: (True, (3, 8, 36, 3)),
 }
+MAX_DEPTH = 9_998
+"""Of CIFAR's networks, eight times the paper's deepest: deeper ones would be built for minutes."""
 # Table 1, and the table of section 4.2: the width of the first stage; each stage doubles it.
 WIDTHS = {"imagenet": 64, "cifar": 16}
 # By whether they are bottlenecks, and whether the activation comes first.
@@ -117,6 +119,8 @@ class ResNet(ImageClassifier):
         check_choice("shortcut", shortcut, Shortcut)
         check_choice("stem", stem, Stem)
         bottleneck, numbers = blocks_in_each_stage(self.table, depth)
+        if stride_in_1x1 and not bottleneck:
+            raise ValueError(f"stride_in_1x1 is True, but a network of depth {depth} has no bottlenecks")
         is_imagenet = stem == "imagenet"
         check_instance_norm(norm, image_size, stem, halvings=len(numbers) - 1 + (2 if is_imagenet else 0))
         block = BLOCKS[bottleneck, preactivation]
@@ -177,9 +181,11 @@ def blocks_in_each_stage(table: str, depth: int) -> tuple[bool, tuple[int, ...]]
         ValueError: If the table has no network of this depth.
     """
     if table == "cifar":
-        if depth < 8 or depth % 6 != 2:
-            n = max(round((depth - 2) / 6), 1)
-            raise ValueError(f"depth is {depth}: CIFAR's ResNets have 6n + 2 layers, n at least 1, such as {6 * n + 2}")
+        if not 8 <= depth <= MAX_DEPTH or depth % 6 != 2:
+            n = max(round((min(depth, MAX_DEPTH) - 2) / 6), 1)
+            raise ValueError(
+                f"depth is {depth}: CIFAR's ResNets have 6n + 2 layers, from 8 to 9,998, such as {6 * n + 2}"
+            )
         return False, 3 * ((depth - 2) // 6,)
     if depth not in IMAGENET:
         near = min(IMAGENET, key=lambda known: abs(known - depth))

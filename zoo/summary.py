@@ -70,10 +70,10 @@ def summarize(name: str, **arguments: Any) -> Summary:
     import torch  # a second; the stored tables need none
     from torch.utils.flop_counter import FlopCounterMode
 
-    from zoo.registry import create_model
+    from zoo.registry import model_class
 
     with torch.device("meta"), torch.no_grad():
-        model = create_model(name, **arguments).eval()
+        model = model_class(name)(**arguments).eval()  # `create_model` could be told to fetch weights
         shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         for module_name, module in model.named_modules():
             _record(module, module_name, shapes)

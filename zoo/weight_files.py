@@ -1,15 +1,13 @@
 """Files of weights: read any of them without running code, check them, write our own.
 
-A safetensors file is a length, a JSON header and the values; ours have the model's description in the header. torch's
-own files are pickles, which can name any function: they are read with torch's restricted unpickler, which knows tensors
-and plain values only.
+A safetensors file is a length, a JSON header and the values; ours have the model's description in the header, and a
+SHA-256 of it and of the values, since the format itself does not notice a flipped bit.
 """
 
 import hashlib
 import json
 import os
-import re
-import warnings
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ import torch
 from torch import Tensor
 
 from zoo.description import check_description, is_ours
+from zoo.safetensors_files import read_safetensors, safetensors_parts
+from zoo.torch_files import is_torch_file, read_torch
 
 # Where training programs keep the state dict; Lightning's place first. Averages only where there is nothing else.
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -46,7 +46,8 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
     """The tensors of a safetensors file, a checkpoint of ours or of Lightning, or a state dict that torch saved.
 
     The format is found by content, whatever the file is called. Nothing that a file names is imported or run, and what
-    is no tensor is left out. Values are not checked for bit rot, which only a hash can find: see `verify`.
+    is no tensor is left out. Values that have changed since they were written are found in files with check sums: those
+    of `torch.save` since 2020, and those that `write_weights` wrote. For others, `verify` compares with a known hash.
 
     Args:
         path: A local file.
@@ -55,6 +56,32 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
         FileNotFoundError: If there is no such file.
         PermissionError: If it may not be read.
         ValueError: If it is an address or a folder, no file of weights, damaged, or holds more than tensors.
+    """
+    content = read_content(path)
+    nested = [content.get(key) for key in _NESTED]
+    averaged = [content.get(key) for key in _AVERAGED]
+    found = (tensors for part in (*nested, content, *averaged) if (tensors := _tensors_of(part)))
+    tensors = next(found, {})
+    check_tensors(tensors, path)
+    description = content["zoo"] if is_ours(content.get("zoo")) else None
+    if description is not None:
+        check_description(description, path)
+    return WeightFile(tensors, description, Path(path))
+
+
+def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """All that a file of weights holds, tensors and plain values, unchecked but for damage.
+
+    Args:
+        path: A local file.
+
+    Returns:
+        The dictionary that `torch.save` was given; of a safetensors file `state_dict` and `zoo`, which may be None.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        PermissionError: If it may not be read.
+        ValueError: If it is an address or a folder, no file of weights, damaged, or holds more than that.
     """
     if "://" in str(path):
         raise ValueError(f"'{path}' is an address: weights are read from local files only")
@@ -66,16 +93,13 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
     with file.open("rb") as opened:
         beginning = opened.read(512)
         if beginning[8:9] == b"{":
-            tensors, description = _read_safetensors(file)
-        elif beginning.startswith(b"PK\x03\x04") or re.match(rb"\x80[\x02-\x05]", beginning):
-            opened.seek(0)
-            tensors, description = _read_torch(opened, path)
-        else:
+            return read_safetensors(file)
+        if not is_torch_file(beginning):
             raise ValueError(f"'{path}' {_other_file(beginning)}")
-    _check_tensors(tensors, path)
-    if description is not None:
-        check_description(description, path)
-    return WeightFile(tensors, description, file)
+        content = read_torch(opened, path)
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' holds a {type(content).__name__} and no dictionary of tensors")
+    return content
 
 
 def _other_file(beginning: bytes) -> str:
@@ -86,49 +110,7 @@ def _other_file(beginning: bytes) -> str:
         return "is a web page and no file of weights: fetch it again from the address of the file itself"
     if beginning.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS and not the weights themselves: fetch them with git lfs pull"
-    return f"is neither a safetensors file nor one that torch.save wrote: it begins with {beginning[:8]!r}"
-
-
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    from safetensors import safe_open  # it imports nothing else, but only few commands need it
-
-    with file.open("rb") as opened:
-        header_end = 8 + int.from_bytes(opened.read(8), "little")
-    if header_end > (size := file.stat().st_size):
-        raise ValueError(f"'{file}' is truncated or damaged: its header would end at byte {header_end:,} of {size:,}")
-    try:
-        with safe_open(file, framework="pt", device="cpu") as opened_tensors:
-            tensors = {name: opened_tensors.get_tensor(name) for name in opened_tensors.keys()}  # noqa: SIM118  no mapping
-            description = json.loads((opened_tensors.metadata() or {}).get("zoo", "null"))
-    except Exception as error:  # what is raised depends on the damage
-        raise ValueError(f"'{file}' is truncated or damaged: its header does not fit its content") from error
-    return tensors, description if is_ours(description) else None
-
-
-def _read_torch(opened: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old or foreign formats: what does not load is refused below
-            # Said explicitly, weights_only cannot be turned off by TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
-            content = torch.load(opened, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is raised depends on the damage
-        raise ValueError(f"'{path}' {_torch_fault(str(error))}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{path}' holds a {type(content).__name__} and no dictionary of tensors")
-    nested = [content.get(key) for key in _NESTED]
-    averaged = [content.get(key) for key in _AVERAGED]
-    found = (tensors for part in (*nested, content, *averaged) if (tensors := _tensors_of(part)))
-    return next(found, {}), content["zoo"] if is_ours(content.get("zoo")) else None
-
-
-def _torch_fault(message: str) -> str:
-    """What is wrong with a file that torch does not load."""
-    remedy = "save the model's state_dict() alone"
-    if "TorchScript" in message:
-        return f"is a TorchScript program, which holds more than tensors: {remedy}"
-    if name := re.search(r"GLOBAL ([\w.]+)", message):
-        return f"holds more than tensors, {name[1]} for one, and was not loaded, since that can run code: {remedy}"
-    return "is truncated or damaged, or holds more than tensors"
+    return f"is not a checkpoint or another file of weights: it begins with {beginning[:8]!r}"
 
 
 def _tensors_of(part: object) -> dict[str, Tensor]:
@@ -138,7 +120,8 @@ def _tensors_of(part: object) -> dict[str, Tensor]:
     return {key: value.detach() for key, value in tensors}
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+def check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Raise ValueError, with the file's name, unless tensors are there, and are what a network's weights can be."""
     if not tensors:
         raise ValueError(f"'{path}' has no tensors in it, neither by name nor in {', '.join(_NESTED + _AVERAGED)}")
     for name, tensor in tensors.items():
@@ -146,6 +129,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) 
             raise ValueError(f"'{path}' is damaged: a tensor in it is called {name!r}")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             raise ValueError(f"'{path}' has a tensor that is not dense and real: {name}")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"'{path}' is damaged: {name} has more elements, {tensor.numel():,}, than the file")
 
 
 def verify(path: str | os.PathLike[str], sha256: str, size: int) -> None:
@@ -183,27 +168,19 @@ def write_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], d
         ValueError: If a number in the description is not finite.
         OSError: If the disk is full or the folder cannot be written to.
     """
-    from safetensors.torch import save
-
-    facts = json.dumps(description, sort_keys=True, allow_nan=False)
-    separate = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
-    data = save(separate, {"format": "pt", "zoo": facts})
-    end = 8 + int.from_bytes(data[:8], "little")
-    # safetensors writes the metadata in random order.
-    header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the values start at a multiple of 8
+    parts = safetensors_parts(tensors, json.dumps(description, sort_keys=True, allow_nan=False))
     with atomic_file(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.write(memoryview(data)[end:])
+        for part in parts:
+            file.write(part)
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], keep: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when all is on the disk; on any failure `path` stays as it was.
+
+    Args:
+        path: The file to replace.
+        keep: Where the file that is replaced is kept; at no moment is there no `path`.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written to.
@@ -216,12 +193,33 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and target.exists():
+            _link(target, keep)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # failed writes do not say of which file
+            error.filename = str(path)
         raise
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+def _link(file: Path, place: Path) -> None:
+    """Let the file be at `place` too, in the place of what is there."""
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(file, beside)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, beside)
+    beside.replace(place)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what writers that were killed left in the folder."""
+    for file in folder.glob(".*.part"):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""Long runs, runs that lose a worker, and runs that start at once."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Zoo, command, environment
+from tests.load import RUNS, at, children, look, rows_in, watch
+from zoo.checkpoint import read_checkpoint
+from zoo.cli.folder import make_run_folder
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc, which Linux has")
+EPOCHS = 30
+
+
+def test_the_measure_sees_memory_files_and_processes(tmp_path: Path) -> None:
+    before = look(os.getpid())
+    ballast = bytearray(64 << 20)
+    ballast[:: resource.getpagesize()] = b"x" * (len(ballast) // resource.getpagesize())
+    with (tmp_path / "one").open("w"), (tmp_path / "two").open("w"), subprocess.Popen(["sleep", "60"]) as child:
+        grown = look(os.getpid()).grown(before)
+        assert children(os.getpid()).count(child.pid) == 1
+        child.kill()
+    assert grown.megabytes == pytest.approx(64, abs=2)
+    assert (grown.files, grown.processes) == (2, 1)
+
+
+def test_a_run_does_not_grow_with_its_epochs(tmp_path: Path) -> None:
+    """No memory, files, threads or processes are left over by an epoch: `python -m tests.load` looks at 200 of them."""
+    held = watch(tmp_path / "run", "--data.num_workers", "2", "--data.train_size", "100", epochs=EPOCHS)
+    grown = at(held, EPOCHS).grown(at(held, EPOCHS // 2))
+    assert max(grown.megabytes, grown.worker_megabytes) < 8
+    assert max(grown.files, grown.threads, grown.processes) <= 0
+    assert at(held, EPOCHS).processes >= 2, "the workers have been counted"
+
+
+def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
+    """A run with workers that has no end, in its third epoch."""
+    words = [
+        "fit",
+        "--model",
+        "mlp",
+        "--run_dir",
+        folder,
+        "--recipe.epochs",
+        100_000,
+        "--data.num_workers",
+        2,
+        *options,
+    ]
+    process = subprocess.Popen(
+        command(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while rows_in(folder / "metrics.csv") < 2 and process.poll() is None:
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[0]
+    return process
+
+
+def check_end(process: "subprocess.Popen[str]", folder: Path, zoo_main: Zoo) -> None:
+    """One line says what became of the run and what may help; it goes on where it stopped."""
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    (line,) = [line for line in said.splitlines() if "--data.num_workers" in line]
+    assert line.startswith("zoo: ") and "worker" in line and "memory" in line
+    assert f"To go on: zoo fit --config {folder / 'config.yaml'} --resume" in said
+    assert "Traceback" not in said
+    done = rows_in(folder / "metrics.csv")
+    steps = read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]
+    goes_on = [
+        "--config",
+        folder / "config.yaml",
+        "--resume",
+        "--data.num_workers",
+        0,
+        "--trainer.max_steps",
+        steps + 40,
+    ]
+    outcome = zoo_main("fit", *goes_on)
+    assert outcome.status == 0, outcome.err
+    assert rows_in(folder / "metrics.csv") > done
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_a_hint(tmp_path: Path, zoo_main: Zoo) -> None:
+    """As the kernel does when memory runs out."""
+    process = start(tmp_path / "run")
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    check_end(process, tmp_path / "run", zoo_main)
+
+
+def test_a_worker_that_runs_out_of_memory_ends_the_run_with_a_hint(tmp_path: Path, zoo_main: Zoo) -> None:
+    """A limit on its addresses: nothing more is to be had for a batch."""
+    process = start(tmp_path / "run", "--data.image_size", "96", "--data.train_size", "128")
+    worker = children(process.pid)[0]
+    resource.prlimit(worker, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+    check_end(process, tmp_path / "run", zoo_main)
+
+
+def make_folder(started: Barrier, place: Path, answers: "multiprocessing.Queue[str]") -> None:
+    started.wait()
+    answers.put(str(make_run_folder(None, place)))
+
+
+def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    started, answers = fork.Barrier(RUNS), fork.Queue()
+    processes = [fork.Process(target=make_folder, args=(started, tmp_path, answers)) for _ in range(RUNS)]
+    for process in processes:
+        process.start()
+    folders = [answers.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(60)
+    assert len(set(folders)) == RUNS == len(list(tmp_path.iterdir()))
