@@ -36,7 +36,9 @@ def read_config(source: str) -> dict[str, Any]:
         content = yaml.safe_load(text)
     except RecursionError:
         raise UserError(_too_deep(source)) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{source}' is no text in UTF-8: {error.reason} at byte {error.start}") from None
+    except (yaml.YAMLError, OSError):
         return {}  # the parser says what is wrong
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:  # a value such as !!int x
         raise UserError(f"'{source}': {describe(error)}") from None

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 USAGE_STATUS = 2
-LONGEST = 400
-"""Characters of a message."""
+LONGEST, LONGEST_WORD = 400, 120
+"""Characters of a message of a library's, and of a value in any."""
+LONG_WORD = re.compile(rf"[^\s/]{{{LONGEST_WORD + 1},}}")
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Storage size calculation overflowed")
 """What torch says, on CPUs and on devices."""
 
@@ -51,6 +52,9 @@ def memory_error(error: Exception) -> UserError | None:
 
 
 def print_error(error: UserError) -> int:
-    """Print the message to standard error; the exit status."""
-    print(f"zoo: error: {error}", file=sys.stderr)
+    """Print the message to standard error, what is no text in it as '?' and long values cut; the exit status."""
+    lines = str(error).splitlines()
+    text = "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+    text = LONG_WORD.sub(lambda word: f"{word[0][:LONGEST_WORD]}...", text)
+    print(f"zoo: error: {text}", file=sys.stderr)
     return USAGE_STATUS
