@@ -38,9 +38,9 @@ def make_place(place: Path) -> None:
     shutil.move(place / "made/checkpoints/last.ckpt", place / "good.ckpt")
     shutil.move(place / "made/config.yaml", place / "good.yaml")
     shutil.rmtree(place / "made")
-    for name in ("good.png", "pictures/train/a/1.png", "pictures/train/b/2.png"):
+    for shade, name in enumerate(("good.png", "pictures/train/a/1.png", "pictures/train/b/2.png")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 8), color=len(name)).save(place / name)
+        Image.new("L", (8, 8), color=99 * shade).save(place / name)
 
 
 def isolated(place: Path, seed: int, number: int) -> Outcome:

@@ -35,7 +35,7 @@ def make_case(seed: int, number: int) -> Case:
 def _file(draw: random.Random) -> Case:
     text, names = draw.choice(FILES), []
     for _ in range(draw.choice((0, 1, 1, 1, 2, 3))):
-        change = draw.choice((_change_tree, _change_tree, _change_text))
+        change = draw.choice((_change_tree, _change_tree, _change_tree, _change_tree, _change_text))
         text, name = change(text, draw)
         names.append(name)
     return Case(["fit", "--config", "case.yaml", "--trainer.fast_dev_run", "true"], text, f"file: {', '.join(names)}")
@@ -125,8 +125,14 @@ def _change_tree(text: str, draw: random.Random) -> tuple[str, str]:
     if not places:
         return text, "nothing"
     owner, key = draw.choice(places)
-    name = draw.choice(("value", "value", "value", "number", "delete", "rename", "graft", "graft", "wrap", "swap"))
-    _change_place(name, owner, key, draw, draw.choice(others), draw.choice(places))
+    name = draw.choice((*("value", "number", "section") * 3, *("delete", "graft") * 2, "rename", "wrap", "swap"))
+    if name == "section" and isinstance(tree, dict):
+        section = draw.choice(list(other))
+        tree[section] = other[section]
+    elif name == "number" and (numbers := [place for place in places if _is_number(place[0][place[1]])]):
+        _change_place(name, *draw.choice(numbers), draw, draw.choice(others), draw.choice(places))
+    else:
+        _change_place(name, owner, key, draw, draw.choice(others), draw.choice(places))
     try:
         return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), name
     except (RecursionError, ValueError):
@@ -137,8 +143,10 @@ def _change_place(
     name: str, owner: Any, key: Any, draw: random.Random, other: tuple[Any, Any], third: tuple[Any, Any]
 ) -> None:
     value = owner[key]
-    if name == "number" and isinstance(value, int | float) and not isinstance(value, bool):
-        owner[key] = draw.choice((value * 2, value + 1, -value, value / 2, value * 0, str(value), [value], value + 0.5))
+    if name == "number" and _is_number(value):
+        owner[key] = draw.choice(
+            (value * 2, value + 1, value + 2, value * 3, -value, value / 2, str(value), value + 0.5)
+        )
     elif name == "delete":
         del owner[key]
     elif name == "rename" and isinstance(owner, dict):
@@ -155,6 +163,10 @@ def _change_place(
         owner[key], third[0][third[1]] = copy.deepcopy(third[0][third[1]]), copy.deepcopy(value)
     else:
         owner[key] = copy.deepcopy(draw.choice(VALUES))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:

@@ -363,7 +363,7 @@ def test_preprocessing_follows_the_weights_unless_the_user_says_otherwise(zoo_ma
         (("--model", "lenet5_1998", "--pretrained", "--finetune", "linear"), "has no weights: use full"),
         (("--model", "lenet5", "--pretrained", "hf-hub:nouser"), "hf-hub"),
         (("--model", "lenet5", "--pretrained", "https://a.b/c.pt"), "'https://a.b/c.pt' is an address"),
-        (("--model", "lenet5", "--pretrained="), "pretrained is empty"),
+        (("--model", "lenet5", "--pretrained="), "option --pretrained needs a value"),
         (
             ("--model", "lenet5", "--pretrained", "--finetune", "gradual", "--trainer.max_steps", "30"),
             "the run has no last epoch: set finetune.unfreeze_every",
