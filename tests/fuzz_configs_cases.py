@@ -10,6 +10,10 @@ import yaml
 
 from tests.fuzz_configs_seeds import FILES, LINES, SNIPPETS, VALUES
 
+DRY = ["--trainer.fast_dev_run", "true"]
+SHORT = ["--recipe.epochs", "1", *(f"--trainer.limit_{split}_batches=2" for split in ("train", "val", "test"))]
+"""A whole run with all its files, of two steps."""
+
 
 @dataclass
 class Case:
@@ -38,7 +42,7 @@ def _file(draw: random.Random) -> Case:
         change = draw.choice((_change_tree, _change_tree, _change_tree, _change_tree, _change_text))
         text, name = change(text, draw)
         names.append(name)
-    return Case(["fit", "--config", "case.yaml", "--trainer.fast_dev_run", "true"], text, f"file: {', '.join(names)}")
+    return Case(["fit", "--config", "case.yaml", *draw.choice((DRY, DRY, SHORT))], text, f"file: {', '.join(names)}")
 
 
 def _line(draw: random.Random) -> Case:
@@ -50,7 +54,7 @@ def _line(draw: random.Random) -> Case:
     words = [word for word in words if word not in ("push", "run")]  # what talks to others, or takes hours
     if words[:1] == ["fit"]:
         words = [word for word in words if "fast_dev_run" not in word]
-        words += ["--trainer.fast_dev_run", "true"]
+        words += draw.choice((DRY, DRY, SHORT))
     return Case(words, None, f"line: {', '.join(names)}")
 
 

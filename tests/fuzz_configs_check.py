@@ -91,10 +91,14 @@ def _wrong(case: Case, out: str) -> list[str]:
     model = said["model"]
     pairs = [("model", (model if isinstance(model, str) else model["class_path"]).rpartition(".")[2], record["model"])]
     pairs += [(name, value, record["arguments"].get(name)) for name, value in _part(model, "init_args").items()]
-    recipe = {name: value for name, value in _part(said, "recipe").items() if name != "name"}
+    recipe = {name: value for name, value in _part(said, "recipe").items() if name not in ("name", *_typed(case))}
     pairs += [(name, value, record["recipe"].get(name)) for name, value in recipe.items()]
     pairs += [("seed", said.get("seed_everything", 0), record["seed"])]
     return [f"{name} was {was} and became {now}" for name, was, now in pairs if was is not None and not _same(was, now)]
+
+
+def _typed(case: Case) -> list[str]:
+    return [word.removeprefix("--recipe.") for word in case.words if word.startswith("--recipe.")]
 
 
 def _part(settings: Any, name: str) -> dict[str, Any]:
