@@ -229,7 +229,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "num_classes must be a whole number of at least 2, not 1"),
+        ({"num_classes": 1}, "num_classes must be a whole number of at least 2 and at most 1000000, not 1"),
         ({"in_channels": 2}, "in_channels must be 1 (grey) or 3 (colour), not 2"),
         ({"num_samples": 99}, "num_samples must be a whole number of at least 100, not 99"),
     ],

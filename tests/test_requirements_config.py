@@ -212,6 +212,18 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "logging that nobody does": (("--trainer.log_every_n_steps", 1), "metrics are logged once an epoch"),
     "a search for the rate": (("--trainer.callbacks", f"{CALLBACKS}.LearningRateFinder"), "set --recipe.lr"),
     "a search for the batch": (("--trainer.callbacks", f"{CALLBACKS}.BatchSizeFinder"), "set --recipe.batch_size"),
+    "a schedule of a callback's": (
+        ("--trainer.callbacks", f"{CALLBACKS}.StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", 0.1),
+        "set --recipe.ema",
+    ),
+    "frozen layers of a callback's": (
+        ("--trainer.callbacks", f"{CALLBACKS}.BackboneFinetuning"),
+        "use --finetune gradual",
+    ),
+    "a checkpoint that would be taken up": (
+        ("--trainer.callbacks", f"{CALLBACKS}.OnExceptionCheckpoint", "--trainer.callbacks.dirpath", "x"),
+        "last.ckpt is written without it",
+    ),
     "a metric that there is not": (
         ("--trainer.callbacks", f"{CALLBACKS}.EarlyStopping", "--trainer.callbacks.monitor", "val/ac"),
         "the monitor of EarlyStopping is 'val/ac'. Did you mean 'val/acc'?",
