@@ -2,7 +2,10 @@
 
 import json
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.output import replacing
 
+LOCK = ".lock"
 RUN_DIR_VARIABLE = "ZOO_RUN_DIR"
 """Processes that a distributed strategy starts find the first process's run folder here."""
 
@@ -39,6 +43,32 @@ def make_run_folder(wanted: str | None, default: Path) -> Path:
             raise UserError(what) from None
     os.environ[RUN_DIR_VARIABLE] = str(folder)
     return folder
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in the folder meanwhile.
+
+    The lock is the process's, not its children's: a DataLoader's worker that outlives a killed run does not keep it.
+
+    Raises:
+        UserError: If another process trains in it.
+    """
+    if sys.platform == "win32" or getattr(rank_zero_only, "rank", 0) != 0:
+        yield
+        return
+    import fcntl
+
+    with user_errors(OSError):
+        lock = (folder / LOCK).open("w")
+    with lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # systems differ in which
+            raise UserError(f"another process trains in '{folder}': wait for it, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 def _new_folder(path: Path) -> Path:

@@ -4,6 +4,7 @@ import copy
 import os
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
 from zoo.cli.effects import check_batches
 from zoo.cli.errors import UserError, describe, user_errors
-from zoo.cli.folder import make_run_folder
+from zoo.cli.folder import hold, make_run_folder
 from zoo.cli.metrics_log import Events, MetricsCSV
 from zoo.cli.progress_bar import progress_bar, read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
@@ -43,6 +44,7 @@ class FitCLI(ZooCLI):
     resume_from: Path | None = None
     stop: StopAfterStep
     best: BestCheckpoint | None = None
+    held: ExitStack
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
@@ -50,6 +52,7 @@ class FitCLI(ZooCLI):
         settings = self.config_init.trainer
         self._check_batches()
         self._compile()
+        self.held = ExitStack()
         self._choose_folder()
         self.stop = StopAfterStep()
         callbacks, logger = [*as_list(settings.callbacks), self.stop], settings.logger
@@ -114,6 +117,7 @@ class FitCLI(ZooCLI):
             if folder is None:
                 raise UserError("--resume needs the run: --config runs/.../config.yaml, or --run_dir")
             self.folder = Path(folder)
+            self.held.enter_context(hold(self.folder))
             self.resume_from, self.checkpoint, fallback = newest_checkpoint(self.folder)
             self.notices += [fallback] if fallback else []
         elif self.config.ckpt_path:
@@ -130,6 +134,7 @@ class FitCLI(ZooCLI):
             place = Path(self.config_init.trainer.default_root_dir or "") / "runs"
             default = place / f"{self.model_name}-{self.datamodule.spec.name}"
             self.folder = make_run_folder(self.config.run_dir, default)
+            self.held.enter_context(hold(self.folder))
 
     @rank_zero_only
     def _tidy(self) -> None:
@@ -160,7 +165,7 @@ class FitCLI(ZooCLI):
 def fit(arguments: list[str]) -> int:
     """Train as the options say; the exit status."""
     cli = FitCLI("fit", arguments)
-    with user_errors(OSError):  # such as a disk that is full, or a folder that may not be written to
+    with user_errors(OSError), cli.held:  # such as a disk that is full, or a folder that may not be written to
         return train(cli)
 
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -42,27 +43,28 @@ def test_a_run_does_not_grow_with_its_epochs(tmp_path: Path) -> None:
     assert at(held, EPOCHS).processes >= 2, "the workers have been counted"
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    """A run with workers that has no end, in its third epoch."""
-    words = [
-        "fit",
-        "--model",
-        "mlp",
-        "--run_dir",
-        folder,
-        "--recipe.epochs",
-        100_000,
-        "--data.num_workers",
-        2,
-        *options,
-    ]
-    process = subprocess.Popen(
-        command(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    while rows_in(folder / "metrics.csv") < 2 and process.poll() is None:
-        time.sleep(0.05)
-    assert process.poll() is None, process.communicate()[0]
-    return process
+Endless = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Endless]:
+    """Starts a run with workers that has no end and waits for its third epoch; the end of the test ends it."""
+    runs: list[subprocess.Popen[str]] = []
+
+    def begin(*options: str) -> "subprocess.Popen[str]":
+        words = ["fit", "--model", "mlp", "--run_dir", tmp_path / "run", "--recipe.epochs", 100_000, *options]
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        run = subprocess.Popen(command(*words, "--data.num_workers", 2), env=environment(), text=True, **out)
+        runs.append(run)
+        while rows_in(tmp_path / "run" / "metrics.csv") < 2 and run.poll() is None:
+            time.sleep(0.05)
+        assert run.poll() is None, run.communicate()[0]
+        return run
+
+    yield begin
+    for run in runs:
+        run.kill()
+        run.communicate()
 
 
 def check_end(process: "subprocess.Popen[str]", folder: Path, zoo_main: Zoo) -> None:
@@ -89,19 +91,35 @@ def check_end(process: "subprocess.Popen[str]", folder: Path, zoo_main: Zoo) -> 
     assert rows_in(folder / "metrics.csv") > done
 
 
-def test_a_worker_that_is_killed_ends_the_run_with_a_hint(tmp_path: Path, zoo_main: Zoo) -> None:
+def test_a_worker_that_is_killed_ends_the_run_with_a_hint(start: Endless, tmp_path: Path, zoo_main: Zoo) -> None:
     """As the kernel does when memory runs out."""
-    process = start(tmp_path / "run")
+    process = start()
     os.kill(children(process.pid)[0], signal.SIGKILL)
     check_end(process, tmp_path / "run", zoo_main)
 
 
-def test_a_worker_that_runs_out_of_memory_ends_the_run_with_a_hint(tmp_path: Path, zoo_main: Zoo) -> None:
+def test_a_worker_that_runs_out_of_memory_ends_the_run_with_a_hint(
+    start: Endless, tmp_path: Path, zoo_main: Zoo
+) -> None:
     """A limit on its addresses: nothing more is to be had for a batch."""
-    process = start(tmp_path / "run", "--data.image_size", "96", "--data.train_size", "128")
+    process = start("--data.image_size", "96", "--data.train_size", "128")
     worker = children(process.pid)[0]
     resource.prlimit(worker, resource.RLIMIT_AS, (1 << 20, 1 << 20))
     check_end(process, tmp_path / "run", zoo_main)
+
+
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(start: Endless, tmp_path: Path, zoo_main: Zoo) -> None:
+    process, folder = start(), tmp_path / "run"
+    before = (folder / "config.yaml").read_bytes()
+    outcome = zoo_main("fit", "--config", folder / "config.yaml", "--resume")
+    assert outcome.status == 2
+    assert outcome.err.endswith(f"zoo: error: another process trains in '{folder}': wait for it, or stop it\n")
+    assert (folder / "config.yaml").read_bytes() == before
+    process.kill()  # its workers may live a little longer
+    process.wait(60)
+    done = rows_in(folder / "metrics.csv")
+    outcome = zoo_main("fit", "--config", folder / "config.yaml", "--resume", "--recipe.epochs", done + 2)
+    assert outcome.status == 0, outcome.err
 
 
 def make_folder(started: Barrier, place: Path, answers: "multiprocessing.Queue[str]") -> None:
