@@ -63,7 +63,7 @@ class RayLauncher:
         """
         if not jobs:
             return
-        with terminable(), _connected(self._ray(), self.address, self._cpus * self.processes) as ray, terminable():
+        with terminable(), connected(self._ray(), self.address, self._cpus * self.processes) as ray, terminable():
             task = ray.remote(_run_job).options(num_cpus=self._cpus, num_gpus=self._gpus(ray), max_retries=0)
             waiting = deque(jobs)
             running: dict[Any, AnyJob] = {}
@@ -95,7 +95,7 @@ class RayLauncher:
 
 
 @contextmanager
-def _connected(ray: Any, address: str | None, cpus: int) -> Iterator[Any]:
+def connected(ray: Any, address: str | None, cpus: int) -> Iterator[Any]:
     """Ray, connected to a cluster; one of this machine only is started and ended here."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:

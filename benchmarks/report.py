@@ -78,15 +78,16 @@ def draw_figures(suite: Suite, size: str, by_row: ByRow) -> list[tuple[str, byte
 
 def screen(suite: Suite, size: str, by_row: ByRow) -> "ScreenTable":
     """The table for a terminal."""
-    return _for_screen(table(suite, size, by_row))
+    return for_screen(table(suite, size, by_row))
 
 
 def screen_claims(suite: Suite, size: str, by_row: ByRow) -> "ScreenTable":
     """The claims for a terminal."""
-    return _for_screen(claims_table(suite, size, by_row))
+    return for_screen(claims_table(suite, size, by_row))
 
 
-def _for_screen(whole: Table) -> "ScreenTable":
+def for_screen(whole: Table) -> "ScreenTable":
+    """The table as rich prints it."""
     from rich.table import Table as ScreenTable
     from rich.text import Text
 

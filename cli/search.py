@@ -159,10 +159,10 @@ class Watch:
 
 
 def _report(search: "Search") -> int:
-    from zoo.benchmarks.report import _for_screen
+    from zoo.benchmarks.report import for_screen
     from zoo.cli.search_report import best_command, table, write_report
 
-    show(_for_screen(table(search)))
+    show(for_screen(table(search)))
     files = write_report(search)
     show("\nwritten: " + ", ".join(str(file) for file in files))
     command = best_command(search)

@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from zoo.benchmarks.launch_ray import _connected
+from zoo.benchmarks.launch_ray import connected
 from zoo.benchmarks.launchers import POLL_SECONDS, terminable
 from zoo.cli.search_child import start, stop
 from zoo.cli.search_local import OnEnd
@@ -133,7 +133,7 @@ def run_ray(search: Search, jobs: int, address: str | None, on_end: OnEnd, poll:
     threads = max(1, available_cpus() // jobs)
     notes = search.folder.absolute() / ".ray"
     try:
-        with terminable(), _connected(ray, address, threads * jobs), terminable():
+        with terminable(), connected(ray, address, threads * jobs), terminable():
             gpus = float(min(1.0, ray.cluster_resources().get("GPU", 0) / jobs))
             asks = _Asks(search, threads, on_end)
             tune.Tuner(
