@@ -146,22 +146,30 @@ def committed_suites() -> list[tuple[str, str, Results]]:
     return [(name, size, read_results(load_suite(name), size, SUITE_RESULTS)) for name, size in places]
 
 
+COUNTED = {
+    "fuzz_checkpoints": "{all_cases:,} changed checkpoints, {all_loaded:,} that could be loaded: {violations} violations",
+    "fuzz_configs": "{files:,} changed files and {lines:,} changed command lines, {files accepted:,} and "
+    "{lines accepted:,} of them accepted: {violations} violations",
+    "fuzz_files": "{cases:,} changed images, tables and archives, {accepted:,} accepted: {violations} violations",
+    "fuzz_models": "{cases:,} networks: {sound trained:,} trained, {sound shaped:,} had their shapes checked, "
+    "{sound refused:,} sound and {wrong refused:,} wrong ones were refused: {violations} violations",
+    "kills": "{kills:,} kills of {runs:,} runs, {runs of two processes:,} of them on two processes: {equal:,} ended as if "
+    "uninterrupted; {writers killed:,} kills while a checkpoint was written: {writers killed that left a torn file} torn",
+    "load": "{epochs:,} epochs with two workers: {2 workers, epoch 20, megabytes:.0f} MB and {2 workers, epoch 20, files:.0f} "
+    "open files after 20, {2 workers, epoch 200, megabytes:.0f} MB and {2 workers, epoch 200, files:.0f} at the end; "
+    "{runs started at once:,} runs started at once left {whole runs that they left:,} whole ones",
+}
+"""What the README says of a long run, in the names of its figures."""
+
+
 def reliability_table() -> str:
-    """What the long runs of kills and of damaged input counted."""
+    """What the long runs of kills, of load and of damaged input counted."""
     lines = ["| long run | what it counted | date |", "|---|---|---|"]
     for path in sorted((RESULTS / "reliability").glob("*.json")):
         run = json.loads(path.read_text())
-        counted = ", ".join(f"{name} {value:,}" for name, value in _totals(run["figures"]).items())
+        counted = COUNTED[run["name"]].format_map(run["figures"])
         lines.append(f"| `python -m tests.{run['name']}` | {counted} | {run['date']} |")
     return "\n".join(lines)
-
-
-def _totals(figures: dict[str, Any]) -> dict[str, int | float]:
-    """The figures of a whole run: those of its parts have the part's name before an underscore or after a colon."""
-    short = {
-        name.removeprefix("all_").replace("commands_done", "commands that worked"): n for name, n in figures.items()
-    }
-    return {name: n for name, n in short.items() if not set(name) & set("_:") and not isinstance(n, str)}
 
 
 def hardware_line() -> str:
