@@ -147,17 +147,19 @@ def committed_suites() -> list[tuple[str, str, Results]]:
 
 
 COUNTED = {
-    "fuzz_checkpoints": "{all_cases:,} changed checkpoints, {all_loaded:,} that could be loaded: {violations} violations",
+    "fuzz_checkpoints": "{all_cases:,} changed checkpoints, {all_loaded:,} could be loaded: {violations} violations",
     "fuzz_configs": "{files:,} changed files and {lines:,} changed command lines, {files accepted:,} and "
     "{lines accepted:,} of them accepted: {violations} violations",
     "fuzz_files": "{cases:,} changed images, tables and archives, {accepted:,} accepted: {violations} violations",
     "fuzz_models": "{cases:,} networks: {sound trained:,} trained, {sound shaped:,} had their shapes checked, "
-    "{sound refused:,} sound and {wrong refused:,} wrong ones were refused: {violations} violations",
-    "kills": "{kills:,} kills of {runs:,} runs, {runs of two processes:,} of them on two processes: {equal:,} ended as if "
-    "uninterrupted; {writers killed:,} kills while a checkpoint was written: {writers killed that left a torn file} torn",
-    "load": "{epochs:,} epochs with two workers: {2 workers, epoch 20, megabytes:.0f} MB and {2 workers, epoch 20, files:.0f} "
-    "open files after 20, {2 workers, epoch 200, megabytes:.0f} MB and {2 workers, epoch 200, files:.0f} at the end; "
-    "{runs started at once:,} runs started at once left {whole runs that they left:,} whole ones",
+    "{sound refused:,} had options that do not fit and {wrong refused:,} wrong ones: {violations} violations",
+    "kills": "{kills:,} kills of {runs:,} runs, {runs of two processes:,} of them on two processes: {equal:,} ended as "
+    "if uninterrupted; {writers killed:,} kills while a checkpoint was written: "
+    "{writers killed that left a torn file} torn",
+    "load": "{epochs:,} epochs with two workers: {2 workers, epoch 20, megabytes:.0f} MB and "
+    "{2 workers, epoch 20, files:.0f} open files after 20, {2 workers, epoch 200, megabytes:.0f} MB and "
+    "{2 workers, epoch 200, files:.0f} at the end; {runs started at once:,} runs started at once left "
+    "{whole runs that they left:,} whole ones",
 }
 """What the README says of a long run, in the names of its figures."""
 
