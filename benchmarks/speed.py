@@ -208,29 +208,64 @@ def linear(root: str) -> dict[str, Any]:
     return {"training_images": data.sizes["train"], **seconds, "ratio": ratio}
 
 
+def jobs(mnist: str, tree: str, rounds: int) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What can be measured, by name.
+
+    Args:
+        mnist: The folder that holds MNIST/raw.
+        tree: Class folders of 32-pixel images, train/ and test/.
+        rounds: Epochs of each contender that count, where contenders take turns.
+    """
+    from zoo.benchmarks import speed_growth, speed_table
+
+    of_mnist = ["--model", "lenet5", "--data", "mnist", "--data.root", mnist, "--recipe.batch_size", "128"]
+    of_tree = ["--data", "folder", "--data.root", tree, "--data.image_size", "32", "--recipe.batch_size", "128"]
+    of_resnet20 = ["--model", "resnet20", *of_tree, "--data.train_size", "6400", "--recipe.epochs", "13"]
+    return {
+        "loader": loader,
+        "lenet5": lambda: fit([*of_mnist, "--recipe.epochs", "9"]),
+        "resnet20": lambda: fit(of_resnet20),
+        "memory": lambda: memory(
+            ["--model", "resnet18", *of_tree, "--data.train_size", "2560", "--recipe.epochs", "1"]
+        ),
+        "folder": lambda: folder(tree),
+        "linear": lambda: linear(tree),
+        "image-files": lambda: speed_table.image_files(Path(tree), rounds),
+        "vgg16": lambda: speed_table.vgg16(rounds),
+        "lightning": lambda: speed_table.lenet5(Path(mnist), rounds),
+        "startup": lambda: speed_table.startup(rounds),
+        "precision": lambda: speed_table.precision(rounds),
+        "growth": lambda: speed_growth.growth(rounds),
+    }
+
+
 def main() -> None:
     """Run the jobs that are named, one file each."""
     parser = argparse.ArgumentParser(prog="python -m zoo.benchmarks.speed", description=__doc__)
-    parser.add_argument("jobs", nargs="+", choices=["loader", "lenet5", "resnet20", "memory", "folder", "linear"])
+    parser.add_argument("jobs", nargs="+", choices=[*jobs("", "", 0)])
     parser.add_argument("--mnist", default="data", help="the folder that holds MNIST/raw")
     parser.add_argument("--tree", default="cifar", help="class folders of 32-pixel images: train/ and test/")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"epochs that count (default: {ROUNDS})")
     options = parser.parse_args()
-    mnist = ["--model", "lenet5", "--data", "mnist", "--data.root", options.mnist, "--recipe.batch_size", "128"]
-    tree = ["--data", "folder", "--data.root", options.tree, "--data.image_size", "32", "--recipe.batch_size", "128"]
-    jobs: dict[str, Callable[[], dict[str, Any]]] = {
-        "loader": loader,
-        "lenet5": lambda: fit([*mnist, "--recipe.epochs", "9"]),
-        "resnet20": lambda: fit(["--model", "resnet20", *tree, "--data.train_size", "6400", "--recipe.epochs", "13"]),
-        "memory": lambda: memory(["--model", "resnet18", *tree, "--data.train_size", "2560", "--recipe.epochs", "1"]),
-        "folder": lambda: folder(options.tree),
-        "linear": lambda: linear(options.tree),
-    }
+    known = jobs(str(Path(options.mnist).absolute()), str(Path(options.tree).absolute()), options.rounds)
     for name in options.jobs:
-        figures = {**jobs[name](), **environment()}
+        figures = {**known[name](), **environment()}
         RESULTS.mkdir(exist_ok=True)
         text = re.sub(r"--data\.root \S+", "--data.root DIR", json.dumps(figures, indent=2))
         (RESULTS / f"{name}.json").write_text(text + "\n")
+        if name == "growth":
+            write_growth(figures)
         sys.stdout.write(f"{name}: {json.dumps({k: v for k, v in figures.items() if k not in environment()})}\n")
+
+
+def write_growth(figures: dict[str, Any]) -> None:
+    """The pictures of the job `growth`, and the page that explains them."""
+    from zoo.benchmarks.speed_growth import page, write_pictures
+
+    write_pictures(figures, RESULTS)
+    hardware, versions = figures["hardware"], figures["versions"]
+    place = f"{hardware['processor']}, {hardware['cores']} cores; torch {versions['torch']}"
+    (RESULTS / "growth.md").write_text(page(figures, place))
 
 
 if __name__ == "__main__":

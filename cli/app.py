@@ -115,6 +115,9 @@ class ZooCLI(LightningCLI):
                 help="Compile the network: minutes at the start, then faster steps.",
             )
             parser.add_argument(
+                "--profile", type=bool, default=False, help="Show where the time of a training step goes."
+            )
+            parser.add_argument(
                 "--checkpoint_every",
                 type=int,
                 default=0,

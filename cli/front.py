@@ -114,7 +114,7 @@ def _complete(pairs: list[Pair]) -> list[Pair]:
 
 PRETRAINED = "--pretrained"
 """Weights are no argument of a network, since a checkpoint needs none when it is loaded: they are the command's."""
-SWITCHES = ("--no_test", "--resume", "--resume_inexact", "--compile")
+SWITCHES = ("--no_test", "--resume", "--resume_inexact", "--compile", "--profile")
 INNER = re.compile(r"^(--model|--data)\.(?:init_args|dict_kwargs|class_path)\b")
 """Words of the parser's own within a name: `--model.init_args.norm` is `--model.norm`."""
 HYPHENS = {"--no-test": "--no_test", "--resume-inexact": "--resume_inexact"}

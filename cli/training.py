@@ -24,13 +24,16 @@ from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
 from zoo.cli.effects import check_batches
 from zoo.cli.errors import UserError, describe, user_errors
 from zoo.cli.folder import hold, make_run_folder
+from zoo.cli.listing import show
 from zoo.cli.metrics_log import Events, MetricsCSV
+from zoo.cli.profile import step_table
 from zoo.cli.progress_bar import progress_bar, read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
 from zoo.cli.resuming import check_checkpoint, check_exactness, newest_checkpoint
 from zoo.cli.stopping import EXIT_STATUS, StopAfterStep
 from zoo.compiling import compile_forward
 from zoo.divergence import DivergedError
+from zoo.profiler import StepTimes
 from zoo.weight_files import remove_unfinished
 
 FAILED_STATUS = 1
@@ -45,6 +48,7 @@ class FitCLI(ZooCLI):
     stop: StopAfterStep
     best: BestCheckpoint | None = None
     held: ExitStack
+    step_times: StepTimes | None = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Everything has been checked: make the run folder and the trainer that writes to it."""
@@ -60,9 +64,18 @@ class FitCLI(ZooCLI):
             callbacks += self._checkpoints()
         if logger in (None, True) and not settings.barebones:
             logger = [MetricsCSV(self.folder, *self._resume_row()), Events(self.folder, name="", version="")]
+        if self.config.profile:
+            kwargs["profiler"] = self._profiler()
         return super().instantiate_trainer(
             callbacks=callbacks, logger=logger, default_root_dir=str(self.folder), **kwargs
         )
+
+    def _profiler(self) -> StepTimes:
+        """What `--profile` asks for; a trainer has one profiler."""
+        if self.config.trainer.profiler is not None:
+            raise UserError("--profile and trainer.profiler are both given: a run has one profiler, say one of them")
+        self.step_times = StepTimes()
+        return self.step_times
 
     def _check_batches(self) -> None:
         """Build a trainer for trial, which finds what is wrong with the settings, and count its devices."""
@@ -211,6 +224,8 @@ def train(cli: FitCLI) -> int:
         return EXIT_STATUS[cli.stop.received or in_test]
     finish_record(cli, record, "finished", started)
     if trainer.is_global_zero:
+        if cli.step_times is not None:
+            show(step_table(cli.step_times, cli.recipe.batch_size, cli.folder))
         print(summary(cli, record))
     return 0
 
