@@ -58,23 +58,25 @@ def tensors(options: argparse.Namespace) -> None:
     import zoo
 
     channels, size = options.in_channels, options.image_size
-    inputs = torch.randn(options.samples, channels, size, size)
-    labels = torch.randint(10, (options.samples,))
-    model = zoo.create_model(options.model, num_classes=10, in_channels=channels, image_size=size).train()
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    inputs = torch.randn(options.samples, channels, size, size, device=device)
+    labels = torch.randint(10, (options.samples,), device=device)
+    model = zoo.create_model(options.model, num_classes=10, in_channels=channels, image_size=size).train().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
     turns = Turns()
     for _ in range(options.epochs):
         turns.wait()
-        order = torch.randperm(options.samples)
+        order = torch.randperm(options.samples, device=device)
         steps = options.samples // options.batch_size
         chosen = (order[step * options.batch_size : (step + 1) * options.batch_size] for step in range(steps))
         batches = ((inputs[rows], labels[rows]) for rows in chosen)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16-mixed"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16-mixed"):
             train_epoch(turns, model, optimizer, batches)
 
 
 def train_epoch(turns: Turns, model: Any, optimizer: Any, batches: Iterable[Any]) -> None:
     """What a step needs, and nothing else."""
+    import torch
     from torch.nn.functional import cross_entropy
 
     count = 0
@@ -84,6 +86,8 @@ def train_epoch(turns: Turns, model: Any, optimizer: Any, batches: Iterable[Any]
         cross_entropy(model(inputs), labels).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         count += len(labels)
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     turns.done(count)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -32,5 +33,7 @@ class TakeTurns(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report."""
         if self.turns:
+            if pl_module.device.type != "cpu":
+                torch.accelerator.synchronize()
             images = int(trainer.num_training_batches) * trainer.datamodule.batch_size  # type: ignore[attr-defined]
             self.turns.done(images)

@@ -10,7 +10,7 @@ from rich.table import Table
 from zoo.benchmarks.launchers import LAUNCHERS, make_launcher
 from zoo.benchmarks.suite import SIZES, Suite
 from zoo.benchmarks.suite_file import load_suite, suite_names
-from zoo.cli import front
+from zoo.cli import front, speed
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.listing import Parser, show
 from zoo.cli.runs_bar import RunsBar
@@ -23,6 +23,7 @@ VERBS = {
     "report": "a suite's table and figures as Markdown, CSV, LaTeX and HTML",
     "ablate": "a grid of settings of one model, without a file",
     "compare": "run folders of zoo fit side by side",
+    "speed": "images a second, peak memory and start-up on this machine",
 }
 
 
@@ -40,6 +41,7 @@ def run(words: list[str]) -> int:
         "report": report_suite,
         "ablate": ablate,
         "compare": compare,
+        "speed": speed.run,
     }
     with user_errors(ValueError, OSError):
         return handlers[verb](words[1:])

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from zoo.datamodules.arrays import Indices, Split
 from zoo.datamodules.checks import fraction, whole_number
@@ -33,6 +32,8 @@ def cut(split: Split, size: int | float, seed: int) -> tuple[Split, Split]:
 
 def cut_rows(labels: Indices, size: int | float, seed: int) -> tuple[Indices, Indices]:
     """`cut` for labels alone: the rows of the two parts."""
+    from sklearn.model_selection import train_test_split  # 75 MB, which data with parts of their own can do without
+
     try:
         first, second = train_test_split(np.arange(len(labels)), test_size=size, stratify=labels, random_state=seed)
     except ValueError as error:
@@ -47,6 +48,8 @@ def fold_of(split: Split, kfold: int, fold: int, seed: int) -> tuple[Split, Spli
     Raises:
         ValueError: A class has fewer images than there are parts.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     least = int(np.unique(split.labels, return_counts=True)[1].min())
     if least < kfold:
         remedy = f"use at most {least}" if least > 1 else "every class needs two"

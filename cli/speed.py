@@ -1,0 +1,116 @@
+"""`zoo benchmark speed`: what models cost to train on this machine, beside a loop without us."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from zoo.benchmarks.turns import Measured, ratio
+from zoo.cli.errors import UserError, user_errors
+from zoo.cli.front import check_choice
+from zoo.cli.listing import Parser, show
+from zoo.cli.output import check_output, replacing
+from zoo.datamodules.registry import DATASETS, dataset_spec
+from zoo.registry import MODELS, model_info
+
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
+
+
+def run(words: list[str]) -> int:
+    """Measure every model with every precision and print a table; the exit status."""
+    options = _parser().parse_args(words)
+    path = None if options.output is None else check_output(options.output, (".json",))
+    for name in options.model:
+        check_choice("model", name, MODELS)
+    check_choice("data", options.data, DATASETS)
+    for name in options.precision:
+        check_choice("precision", name, PRECISIONS)
+    rows = []
+    for model in options.model:
+        for precision in options.precision:
+            show(f"{model}, {precision} ...")
+            try:
+                rows.append(measure(model, precision, options))
+            except RuntimeError as error:  # what the program that failed said last
+                raise UserError(str(error).splitlines()[-1]) from error
+    _show(rows)
+    if path is not None:
+        from zoo.benchmarks.environment import environment
+
+        with user_errors(OSError), replacing(path) as file:
+            file.write(json.dumps({"results": rows, **environment()}, indent=2) + "\n")
+    return 0
+
+
+def _parser() -> Parser:
+    text = "Images a second, peak memory and seconds to the first step of zoo fit, and of a bare float32 loop over "
+    text += "random tensors in memory; both train epochs in turns, medians."
+    parser = Parser(prog="zoo benchmark speed", allow_abbrev=False, description=text)
+    parser.add_argument("--model", nargs="+", default=["lenet5", "resnet20"], metavar="NAME", help="names of zoo list")
+    parser.add_argument("--data", default="fake", metavar="NAME", help="a name from zoo data list (default: fake)")
+    parser.add_argument("--data.root", dest="root", metavar="DIR", help="the folder of the data")
+    parser.add_argument("--precision", nargs="+", default=["32-true"], metavar="NAME", help=", ".join(PRECISIONS))
+    parser.add_argument("--image-size", type=_number, metavar="N", help="in pixels (default: the model's own)")
+    parser.add_argument("--batch-size", type=_number, default=64, metavar="N", help="default: 64")
+    parser.add_argument("--steps", type=_number, default=10, metavar="N", help="of an epoch (default: 10)")
+    parser.add_argument("--rounds", type=_number, default=5, metavar="N", help="epochs that count (default: 5)")
+    parser.add_argument("--output", metavar="FILE", help="write the figures to this file too, NAME.json")
+    return parser
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least 1")
+    return int(text)
+
+
+def measure(model: str, precision: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Both programs' figures for one model and precision.
+
+    Args:
+        model: A registered name.
+        precision: Of `zoo fit`; the loop has float32.
+        options: As they were typed.
+    """
+    from zoo.benchmarks.turns import bare, take_turns, zoo_fit
+
+    size, images = options.image_size or model_info(model).image_size, options.steps * options.batch_size
+    channels = dataset_spec(options.data).in_channels
+    end = ["--epochs", str(options.rounds + 1)]
+    words = ["--model", model, "--data", options.data, "--data.image_size", str(size), "--data.train_size", str(images)]
+    if options.data == "fake":
+        words += ["--data.num_samples", str(images + max(100, images // 8))]
+    words += ["--data.root", str(Path(options.root).absolute())] if options.root else []
+    words += ["--recipe.batch_size", str(options.batch_size), "--recipe.epochs", end[1]]
+    shape = ["--model", model, "--in_channels", str(channels), "--image_size", str(size)]
+    shape += ["--batch_size", str(options.batch_size), "--samples", str(images)]
+    found = take_turns(
+        {"zoo": zoo_fit(*words, "--trainer.precision", precision), "bare": bare("tensors", *shape, *end)},
+        options.rounds,
+    )
+    return row(model, precision, size, options.batch_size, found)
+
+
+def row(model: str, precision: str, size: int, batch: int, found: dict[str, Measured]) -> dict[str, Any]:
+    """The figures as they stand in the file."""
+    settings = {"model": model, "precision": precision, "image_size": size, "batch_size": batch}
+    figures = {name: measured.as_dict() for name, measured in found.items()}
+    return {**settings, **figures, "ratio": ratio(found["zoo"], found["bare"])}
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    headings = ["model", "precision", "size", "batch", "images/s", "bare loop", "ratio", "peak memory", "bare loop"]
+    for heading in [*headings, "first step"]:
+        table.add_column(heading, justify="left" if heading in ("model", "precision") else "right", no_wrap=True)
+    for found in rows:
+        ours, bare = found["zoo"], found["bare"]
+        rates = [f"{ours['images_per_second']:,.0f}", f"{bare['images_per_second']:,.0f}", f"{found['ratio']:.2f}"]
+        peaks = [f"{each['peak_bytes'] / 2**20:,.0f} MiB" for each in (ours, bare)]
+        first = f"{ours['first_step_seconds']:.1f} s"
+        settings = [found["model"], found["precision"], str(found["image_size"]), str(found["batch_size"])]
+        table.add_row(*settings, *rates, *peaks, first)
+    show(table)
+    show("\nmedians; the bare loop trains in float32, augments and records nothing")
