@@ -12,7 +12,8 @@ from zoo import names as model_names
 from zoo.checkpoint import AtomicCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.cli.errors import UserError, user_errors
-from zoo.cli.parser import Parser, restrict_imports
+from zoo.cli.parser import HELP, Parser, restrict_imports
+from zoo.cli.precision import settle_precision
 from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
 from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_recipe, recipe_changes, resolve_recipe
@@ -93,6 +94,7 @@ class ZooCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The verb's own options."""
+        parser.add_argument("--precision", type=str | None, default=None, help=HELP["precision"])
         if self.verb == "fit":
             add_recipe(parser)
             add_finetune(parser)
@@ -178,8 +180,8 @@ class ZooCLI(LightningCLI):
             if self.verb == "fit":
                 self.finetune = read_finetune(self)
                 prepare_finetune(self)
+            settle_precision(self)
             self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer))
-            self._check_precision()
             self._check_strategy()
             if self.verb != "predict":
                 self.found = find_weights(self)
@@ -271,14 +273,6 @@ class ZooCLI(LightningCLI):
             return {}
         return recipe_changes(self.parser.parse_args(files, defaults=False), [])
 
-    def _check_precision(self) -> None:
-        """What Lightning would quietly replace or fail on late."""
-        trainer = self.config_init.trainer
-        precision, accelerator = str(trainer.precision), str(trainer.accelerator)
-        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not _has_accelerator())
-        if on_cpu and precision in ("16", "16-mixed", "16-true"):
-            raise UserError(f"trainer.precision is {precision}, which needs a GPU: on a CPU use bf16-mixed or 32-true")
-
     def _check_strategy(self) -> None:
         """Processes that are forked or spawned keep to themselves what they trained; ddp starts the command again."""
         strategy = str(self.config_init.trainer.strategy)
@@ -308,9 +302,3 @@ def namespace(**values: Any) -> Namespace:
 def as_list(value: Any) -> list[Any]:
     """Options that take one thing or several, as a list."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.accelerator.is_available()

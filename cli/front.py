@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo.cli.errors import UserError
+from zoo.cli.hardware import hardware_options, presets
 from zoo.datamodules.registry import DATASETS
 from zoo.registry import MODELS, model_info, nearest
 
@@ -36,6 +37,7 @@ def prepare(verb: str, args: list[str]) -> list[str]:
     """
     pairs = [pair for typed in _pairs(_expand(args)) for pair in _backbone(*typed)]
     _check_typed(pairs)
+    pairs = _hardware(pairs)
     if verb == "fit":
         pairs = _complete(pairs)
     for position, (name, value) in enumerate(pairs):
@@ -55,6 +57,15 @@ def _backbone(name: str, value: str | None) -> list[Pair]:
     if name == "--model" and value is not None and value.startswith("timm/"):
         return [(name, "timm"), ("--model.backbone", value.removeprefix("timm/"))]
     return [(name, value)]
+
+
+def _hardware(pairs: list[Pair]) -> list[Pair]:
+    """`--hardware NAME` is the trainer's settings for it, which come first: what is typed wins."""
+    name = dict(pairs).get("--hardware")
+    if name is None:
+        return pairs
+    check_choice("hardware", name, presets())
+    return [*hardware_options(name), *(pair for pair in pairs if pair[0] != "--hardware")]
 
 
 def _check_typed(pairs: list[Pair]) -> None:

@@ -16,12 +16,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from zoo.cli.effects import check_effects
 from zoo.cli.errors import UserError
+from zoo.cli.hardware import presets
 from zoo.cli.messages import shorten
 from zoo.datamodules import names, parameters
 from zoo.datamodules.augment import POLICIES
 from zoo.datamodules.options import DataOptions
 from zoo.datamodules.registry import DATASETS
 from zoo.layers import INITS, Activation, Norm
+from zoo.precision import AUTO, PRECISIONS
 from zoo.registry import MODELS, model_class
 
 ALLOWED_IMPORTS = ["zoo", "lightning.pytorch", "torch.optim", "torch.nn"]
@@ -31,7 +33,7 @@ COMMON = {
     "What to train": ("model", "data", "config", "seed_everything"),
     "From what": ("pretrained", "finetune.method"),
     "How": ("recipe.name", "recipe.epochs", "recipe.lr", "recipe.batch_size", "recipe.optimizer"),
-    "On what": ("trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.strategy"),
+    "On what": ("precision", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
     "Where to and from": (
         "run_dir",
         "resume",
@@ -54,9 +56,9 @@ HELP = {
     "config": "start from the settings in this file; options on the command line win",
     "seed_everything": "seed of the run",
     "print_config": "print the settings as a configuration file, and stop",
+    "precision": f"trainer.precision, or auto, what is fast here: {', '.join((AUTO, *PRECISIONS))}",
     "trainer.accelerator": "auto, cpu, gpu, tpu, mps",
     "trainer.devices": "how many devices, or a list of their numbers",
-    "trainer.precision": "32-true, bf16-mixed, 16-mixed, bf16-true, 64-true",
     "trainer.strategy": "auto, ddp, fsdp and Lightning's other strategies",
 }
 """Texts that say what ours do, where the library's are about its own."""
@@ -137,6 +139,8 @@ class Parser(LightningArgumentParser):
         lines = [f"usage: {self.prog} [options]", "", self.description or ""]
         for title, common in COMMON.items():
             rows = [line for name in common if name in actions for line in _option_lines(actions[name])]
+            if title == "On what":
+                rows.insert(0, f"  {'--hardware':<{NAME_WIDTH}} {', '.join(presets())}: the trainer's settings for it")
             if rows:
                 lines += ["", f"{title}:", *rows]
             listed.update(common)

@@ -60,6 +60,7 @@ def save_config(cli: "FitCLI") -> None:
     """Write config.yaml: every setting as resolved, so that `--config` repeats the run whatever defaults become."""
     config = cli.config.clone()
     config.resume, config.run_dir, config.ckpt_path = False, None, None
+    config.pop("precision")  # trainer.precision has it
     config.finetune = namespace(**cli.finetune.as_dict())
     for name, value in cli.derived.items():  # another method may need something else
         config[name] = value
