@@ -180,9 +180,9 @@ class ZooCLI(LightningCLI):
             if self.verb == "fit":
                 self.finetune = read_finetune(self)
                 prepare_finetune(self)
-            settle_precision(self)
+            device = settle_precision(self)
             self.config_init = self.parser.instantiate(namespace(trainer=self.config.trainer))
-            self._check_strategy()
+            self._check_strategy(device)
             if self.verb != "predict":
                 self.found = find_weights(self)
                 self.datamodule = self._build("data")
@@ -273,11 +273,13 @@ class ZooCLI(LightningCLI):
             return {}
         return recipe_changes(self.parser.parse_args(files, defaults=False), [])
 
-    def _check_strategy(self) -> None:
+    def _check_strategy(self, device: str) -> None:
         """Processes that are forked or spawned keep to themselves what they trained; ddp starts the command again."""
         strategy = str(self.config_init.trainer.strategy)
         if strategy.endswith(("_spawn", "_fork", "_notebook")):
             raise UserError(f"trainer.strategy is {strategy}, which is for notebooks: use ddp")
+        if strategy.startswith("fsdp") and device != "cuda":
+            raise UserError(f"trainer.strategy is {strategy}, which needs GPUs: use ddp")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer as configured; `kwargs` win."""

@@ -19,8 +19,11 @@ WORTH_SAYING = 1.1
 """A model that gains less needs no hint."""
 
 
-def settle_precision(cli: "ZooCLI") -> None:
+def settle_precision(cli: "ZooCLI") -> str:
     """Give the trainer the precision asked for, and check that the device computes in it; add lines to the notices.
+
+    Returns:
+        The device, as `zoo.precision.find_device` names it.
 
     Raises:
         UserError: If two precisions are given.
@@ -42,6 +45,7 @@ def settle_precision(cli: "ZooCLI") -> None:
     cli.config.precision = None  # a run's config.yaml has the trainer's
     check_precision(str(trainer.precision or "32-true"), device)
     _use_tensor_cores(cli, device)
+    return device
 
 
 def _reason(chosen: str, device: str) -> str:

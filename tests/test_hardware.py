@@ -65,6 +65,11 @@ def test_presets_build_a_trainer_or_say_what_is_missing(
         assert_one_line(outcome, f"trainer.accelerator is {device}: this machine has none")
 
 
+def test_sharding_needs_gpus(zoo_main: Zoo) -> None:
+    outcome = zoo_main(*FIT, "--hardware=fsdp", "--trainer.accelerator=cpu")
+    assert_one_line(outcome, "trainer.strategy is fsdp, which needs GPUs: use ddp")
+
+
 @pytest.mark.parametrize("name", ["ddp", "slurm"])
 def test_presets_for_several_devices_build_a_trainer_on_the_processors(name: str) -> None:
     words = ["--hardware", name, "--trainer.accelerator=cpu", "--trainer.devices=2"]

@@ -11,6 +11,7 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 from tests.conftest import Zoo
 from tests.here import assert_one_line
 from zoo.cli import precision as hints
+from zoo.metrics import Average
 from zoo.precision import check_precision, choose_precision, find_device, resolve_precision
 
 FIT = ("fit", "--model=mlp", "--data=digits", "--trainer.max_steps=1", "--no-test", "--run_dir=run")
@@ -126,6 +127,19 @@ def test_the_precision_chosen_stands_in_the_run(zoo_main: Zoo, tmp_path: Path, m
     assert json.loads((tmp_path / "again/run.json").read_text())["precision"] == "bf16-mixed", again.err
     evaluated = zoo_main("test", "--ckpt_path=run/checkpoints/last.ckpt", "--precision=64-true")
     assert evaluated.status == 0, evaluated.err
+
+
+def test_sums_over_a_data_set_keep_their_bits() -> None:
+    """In bfloat16, ten thousand ones would add up to 256."""
+    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        average = torch.nn.Sequential(Average()).to(dtype)[0]
+        assert isinstance(average, Average)
+        for _ in range(1000):
+            average.update(torch.tensor(1.0), 3)
+        assert average.compute().dtype == expected
+        assert average.compute().item() == pytest.approx(1 / 3, rel=1e-6)
+        average.reset()
+        assert average.total.dtype == expected
 
 
 def test_what_is_typed_wins_over_the_file(zoo_main: Zoo, tmp_path: Path) -> None:
