@@ -173,7 +173,9 @@ def test_a_hint_where_bfloat16_is_fast_and_nothing_was_said(zoo_main: Zoo, monke
 def test_the_hint_has_figures_of_the_model_or_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "results/speed/precision.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"ratios": {"lenet5": 0.9, "resnet20": 2.04, "resnet18": 3.0, "vgg16": 4.0}}))
+    ratios = {"lenet5": 0.9, "resnet20": 2.04, "resnet18": 3.0, "vgg16": 4.0}
+    families = {name: {"model": name, "ratio": ratio} for name, ratio in ratios.items()}
+    file.write_text(json.dumps({"families": families}))
     monkeypatch.setattr(hints.resources, "files", lambda _: tmp_path)
     pretend(monkeypatch, "cpu", fast=True)
     assert hints._hint("vgg16", "cpu")[0].endswith("is likely faster (measured: vgg16 4.0 x)")
