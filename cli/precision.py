@@ -69,8 +69,8 @@ def _measured(model: str) -> dict[str, float]:
     file = resources.files("zoo.benchmarks") / "results" / "speed" / "precision.json"
     if not file.is_file():
         return {}
-    families: dict[str, dict[str, Any]] = json.loads(file.read_text())["families"]
-    found: dict[str, float] = {entry["model"]: entry["ratio"] for entry in families.values()}
+    content: dict[str, Any] = json.loads(file.read_text())["families"]
+    found = {entry["model"]: float(entry["ratio"]) for entry in content.values()}
     if model in found or model not in MODELS:
         return {name: ratio for name, ratio in found.items() if name == model}
     family = model_info(model).family_name

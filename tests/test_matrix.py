@@ -66,7 +66,7 @@ def train(
     if compiled:
         compile_forward(model)
     trainer = L.Trainer(max_epochs=epochs, precision=precision, callbacks=[losses], **QUIET)
-    data = Fake(num_samples=100, image_size=SIZES[name], batch_size=16, train_size=32, augment="none")
+    data = Fake(num_samples=100, image_size=SIZES[name], batch_size=8, train_size=16, augment="none")
     trainer.fit(model, data, ckpt_path=start, weights_only=True)
     trainer.save_checkpoint(path)
     return losses.found

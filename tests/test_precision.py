@@ -174,7 +174,7 @@ def test_the_hint_has_figures_of_the_model_or_its_family(tmp_path: Path, monkeyp
     file = tmp_path / "results/speed/precision.json"
     file.parent.mkdir(parents=True)
     ratios = {"lenet5": 0.9, "resnet20": 2.04, "resnet18": 3.0, "vgg16": 4.0}
-    families = {model: {"model": model, "ratio": ratio} for model, ratio in ratios.items()}
+    families = {name: {"model": name, "ratio": ratio} for name, ratio in ratios.items()}
     file.write_text(json.dumps({"families": families}))
     monkeypatch.setattr(hints.resources, "files", lambda _: tmp_path)
     pretend(monkeypatch, "cpu", fast=True)
