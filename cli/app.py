@@ -15,7 +15,7 @@ from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
-from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_recipe, recipe_changes
+from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_recipe, recipe_changes, resolve_recipe
 from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images, read_finetune
 from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
@@ -116,6 +116,12 @@ class ZooCLI(LightningCLI):
             )
             parser.add_argument(
                 "--profile", type=bool, default=False, help="Show where the time of a training step goes."
+            )
+            parser.add_argument(
+                "--checkpoint_activations",
+                type=bool,
+                default=False,
+                help="Compute blocks again in the backward pass: less memory, more time, the same numbers.",
             )
             parser.add_argument(
                 "--checkpoint_every",
@@ -244,7 +250,8 @@ class ZooCLI(LightningCLI):
         self.recipe_name = said.get("name") or "default"
         base = model_info(self.model_name).recipe(self.recipe_name) if self.model_name in MODELS else Recipe()
         changes = recipe_changes(self.said, self.arguments)
-        self.recipe: Recipe = base.replace(**changes)
+        self.recipe, notice = resolve_recipe(base, changes, self._said_in_files(changes))
+        self.notices += [notice] if notice else []
         self.datamodule.batch_size = self.recipe.batch_size
         self.ends_by_steps = self.said.get("trainer.max_steps") not in (None, -1) and "epochs" not in changes
         if (trainer.max_epochs != -1 or "epochs" in changes) and not self.ends_by_steps:
@@ -254,6 +261,15 @@ class ZooCLI(LightningCLI):
         trainer.gradient_clip_val = None  # the recipe has it now, and clips
         if self.recipe.schedule != "constant" and trainer.max_epochs == -1 and not self.ends_by_steps:
             raise UserError(f"trainer.max_epochs is -1, but the {self.recipe.schedule} schedule needs an end: set it")
+        if self.recipe.swa and trainer.max_epochs == -1 and not self.ends_by_steps:
+            raise UserError(f"recipe.swa is {self.recipe.swa}, a fraction of the run: set trainer.max_epochs")
+
+    def _said_in_files(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The fields of the recipe that the user's files set: looked for only where the rate is to be scaled."""
+        files = [word for word in self.arguments if word.partition("=")[0] in ("--config", "-c")]
+        if not changes.get("scale_lr") or not files:
+            return {}
+        return recipe_changes(self.parser.parse_args(files, defaults=False), [])
 
     def _check_precision(self) -> None:
         """What Lightning would quietly replace or fail on late."""

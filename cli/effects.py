@@ -28,7 +28,7 @@ LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_nodes"
 INSTEAD = {
     "LearningRateFinder": "set --recipe.lr",
     "BatchSizeFinder": "set --recipe.batch_size",
-    "StochasticWeightAveraging": "set --recipe.ema",
+    "StochasticWeightAveraging": "set --recipe.swa",
     "BackboneFinetuning": "use --finetune gradual",
     "OnExceptionCheckpoint": "last.ckpt is written without it, and --resume reads it",
 }
@@ -121,6 +121,11 @@ def _check_run(config: Namespace, callbacks: list[tuple[str, Mapping[str, Any]]]
     for name in ("run_dir", "ckpt_path"):
         if config.get(name) == "":
             raise UserError(f"{name} is empty: name a place, or leave it out")
+    names = {path.rpartition(".")[2] for path, _ in callbacks}
+    if config.get("recipe.early_stopping") and "EarlyStopping" in names:
+        raise UserError(
+            f"recipe.early_stopping is {config.recipe.early_stopping}, and EarlyStopping among the callbacks: choose"
+        )
     if trainer.max_steps == 0:
         raise UserError("trainer.max_steps is 0: there is nothing to train")
     if trainer.log_every_n_steps and not callbacks:

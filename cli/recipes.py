@@ -89,6 +89,31 @@ def _is_typed(arguments: list[str], option: str) -> bool:
     return front.option(arguments, f"--{option}") is not None
 
 
+def resolve_recipe(base: Recipe, changes: Mapping[str, Any], of_files: Mapping[str, Any]) -> tuple[Recipe, str]:
+    """The recipe with the user's changes and its rate scaled if they ask for it, and a line for them if it was.
+
+    Once scaled, a rate is for its batch: `scale_lr` is false in what comes out, which config.yaml keeps, so that a run
+    that is repeated or resumed has the same rate.
+
+    Args:
+        base: The recipe without changes.
+        changes: What `recipe_changes` found.
+        of_files: What it finds in the files alone: a rate in a file is for the batch size beside it, unless the file
+            itself asks for scaling.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+    of_file = {name: of_files[name] for name in ("lr", "batch_size") if name in of_files}
+    if changes.get("scale_lr") and len(of_file) == 2 and not of_files.get("scale_lr"):
+        base = base.replace(**of_file)
+    recipe = base.replace(**changes)
+    given = changes.get("lr", base.lr)
+    sizes = f"batch of {recipe.batch_size:,} where it is for {base.batch_size:,}"
+    line = f"rate {given:g} times {recipe.batch_size / base.batch_size:g} is {recipe.lr:g}: a {sizes} (recipe.scale_lr)"
+    return recipe.replace(scale_lr=False), line if recipe.lr != given else ""
+
+
 def check_recipe(
     recipe: Recipe, base: Recipe, changes: Mapping[str, Any], said: Namespace, arguments: list[str], epochs: int | None
 ) -> None:
@@ -113,6 +138,8 @@ def check_recipe(
             raise UserError(f"recipe.{name} is {changes[name]}: {reason}, leave it out")
     if said.get("finetune.method") == "linear" and said.get("finetune.head_lr") and _is_typed(arguments, "recipe.lr"):
         raise UserError(f"recipe.lr is {recipe.lr}: linear trains the last layer alone, which has finetune.head_lr")
+    if said.get("finetune.method") == "linear" and said.get("finetune.head_lr") and changes.get("scale_lr"):
+        raise UserError("recipe.scale_lr is True: linear trains the last layer alone, which has finetune.head_lr")
     algorithm, least = said.get("trainer.gradient_clip_algorithm"), said.get("trainer.min_epochs")
     if algorithm is not None and not recipe.gradient_clip:
         raise UserError(f"trainer.gradient_clip_algorithm is {algorithm}: nothing is clipped, set recipe.gradient_clip")
@@ -128,5 +155,7 @@ def _idle(recipe: Recipe, epochs: int | None) -> Iterator[tuple[str, str, tuple[
         yield "milestones", f"the {recipe.schedule} schedule has none", ("recipe.schedule",)
     if recipe.decay_all and not (recipe.weight_decay or recipe.l1):
         yield "decay_all", "nothing decays", ("recipe.weight_decay", "recipe.l1")
+    if epochs is not None and recipe.early_stopping >= epochs:
+        yield "early_stopping", f"the run has {epochs} epochs", ("recipe.epochs", "trainer.max_epochs")
     if epochs is not None and recipe.warmup_epochs > epochs:
         yield "warmup_epochs", f"the run has {epochs} epochs", ("recipe.epochs", "trainer.max_epochs")

@@ -151,6 +151,11 @@ def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
         f"files: {cli.folder} ({', '.join(files)})",
     ]
     lines += [f"note:  {notice}" for notice in cli.datamodule.notices]
+    early = cli.trainer.early_stopping_callback
+    if early is not None and early.wait_count >= early.patience:
+        lines.append(
+            f"note:  ended early, after {plural(early.wait_count, 'validation')} without a better {early.monitor}"
+        )
     best = cli.folder / "checkpoints" / "best.ckpt"
     if best.exists():
         lines.append(f"next:  zoo predict --ckpt_path {best} IMAGE...")

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.activation_checkpointing import checkpoint_activations
 from zoo.cached import cache_features, why_not_cached
 from zoo.checkpoint import LAST, PREVIOUS, load_weights, read_checkpoint
 from zoo.cli import front
@@ -117,6 +118,10 @@ class FitCLI(ZooCLI):
         return True
 
     def _compile(self) -> None:
+        if self.config.compile and self.config.checkpoint_activations:
+            raise UserError("compile and checkpoint_activations are both true: choose one")
+        if self.config.checkpoint_activations:
+            checkpoint_activations(self.model)
         if self.config.compile:
             with user_errors(RuntimeError):
                 compile_forward(self.model)
@@ -169,9 +174,9 @@ class FitCLI(ZooCLI):
         last = LastCheckpoint(self.config.checkpoint_every, **same)
         if self.config_init.trainer.limit_val_batches == 0:
             return [last]
-        images = self.datamodule.sizes.get("val")
-        # With a moving average, Lightning puts it in place of the weights only when it saves a whole checkpoint.
-        self.best = BestCheckpoint(images, filename="best", save_weights_only=not self.recipe.ema, **same)
+        images, is_averaged = self.datamodule.sizes.get("val"), bool(self.recipe.ema or self.recipe.swa)
+        # Lightning puts an average in place of the weights only when it saves a whole checkpoint.
+        self.best = BestCheckpoint(images, filename="best", save_weights_only=not is_averaged, **same)
         return [self.best, last]
 
 

@@ -145,6 +145,8 @@ def _find(cli: TuneCLI, options: Namespace, words: list[str]) -> int:
         print(f"rate: {rate:g}, where the loss falls fastest; the recipe has {cli.recipe.lr:g}")
         record["lr"] = {"found": rate, "rates": curve.rates, "losses": curve.losses}
         found["recipe.lr"] = rate
+        if cli.said.get("recipe.scale_lr"):  # the rate was found with this batch size, and is for it
+            found["recipe.scale_lr"] = "false"
     default = PLACE / f"{record['model']}-{record['data']}" / time.strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(cli.config.run_dir or default)
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "resnet20": ("--model=resnet20", "--model.dropout=0.2", "--model.image_size=16"),
     "gradual": ("--model=lenet5", "--pretrained=true", "--finetune=gradual", "--finetune.unfreeze_every=1"),
     "ema": ("--model=lenet5", "--model.norm=batch", "--recipe.ema=0.9"),
+    "swa": ("--model=lenet5", "--model.norm=batch", "--recipe.swa=0.25", "--recipe.early_stopping=3"),
     "mixup": ("--model=lenet5", "--model.dropout=0.2", "--recipe.mixup=0.4"),
 }
 SHORT = ("--data=digits", "--data.train_size=256", "--recipe.batch_size=32", f"--recipe.epochs={EPOCHS}")

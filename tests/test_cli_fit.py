@@ -295,6 +295,7 @@ def plain_losses(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     "options",
     [
         ("--recipe.ema", 0.9),
+        ("--recipe.swa", 0.01),
         ("--recipe.mixup", 0.2),
         ("--recipe.cutmix", 1.0),
         ("--recipe.layer_decay", 0.7),

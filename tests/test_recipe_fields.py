@@ -18,6 +18,7 @@ import zoo
 from tests.conftest import Zoo
 from zoo.checkpoint import read_checkpoint
 from zoo.classifier import ImageClassifier
+from zoo.cli.recipes import resolve_recipe
 from zoo.datamodules import Digits
 from zoo.optim import limit_norms, make_optimizer
 from zoo.recipe import Recipe
@@ -31,7 +32,8 @@ def train(model: ImageClassifier, folder: Path, epochs: int = 2, **options: Any)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     resume = options.pop("ckpt_path", None)
     L.seed_everything(3, verbose=False)
-    trainer = L.Trainer(max_epochs=epochs, default_root_dir=folder, limit_val_batches=0, **{**quiet, **options})
+    settings = {"limit_val_batches": 0, **quiet, **options}
+    trainer = L.Trainer(max_epochs=epochs, default_root_dir=folder, **settings)
     size, batch_size = model.image_size, model.recipe.batch_size
     data = Digits(batch_size=batch_size, train_size=300, num_workers=0, augment="none", image_size=size)
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -316,6 +318,145 @@ def test_max_norm_needs_a_hidden_layer(tmp_path: Path) -> None:
 def test_penalties_are_not_negative(name: str) -> None:
     with pytest.raises(ValueError, match=rf"recipe\.{name} is -1: it must be 0 or more"):
         Recipe(**{name: -1})
+
+
+# Rates that follow the batch size
+
+
+def test_a_rate_is_for_its_batch_and_follows_it_once() -> None:
+    recipe = Recipe(lr=0.1, batch_size=100, scale_lr=True)
+    larger = recipe.replace(batch_size=250)
+    assert larger.lr == pytest.approx(0.25)
+    assert larger.replace(epochs=3).lr == larger.lr
+    assert larger.replace(batch_size=100) == recipe
+    assert recipe.replace(batch_size=50, lr=0.4).lr == pytest.approx(0.2)
+    assert recipe.replace(batch_size=50, scale_lr=False).lr == 0.1
+
+
+def test_the_command_scales_a_rate_once(zoo_main: Zoo, tmp_path: Path) -> None:
+    own = zoo.model_info("mlp").recipe()
+    words = ("--trainer.limit_train_batches", 2, "--recipe.epochs", 1, "--no-test", "--recipe.scale_lr", "true")
+    done = zoo_main("fit", "--model", "mlp", *words, "--recipe.batch_size", 2 * own.batch_size, "--run_dir", "a")
+    assert done.status == 0, done.err
+    line = f"rate {own.lr:g} times 2 is {2 * own.lr:g}: a batch of {2 * own.batch_size} where it is for"
+    assert line in done.out
+    first = zoo.load(tmp_path / "a/checkpoints/last.ckpt").recipe
+    assert (first.lr, first.scale_lr) == (2 * own.lr, False)
+    resumed = zoo_main("fit", "--config", "a/config.yaml", "--recipe.epochs", 2, "--resume")
+    assert (resumed.status, "scale_lr" in resumed.out) == (0, False), resumed.err
+    assert zoo.load(tmp_path / "a/checkpoints/last.ckpt").recipe.lr == first.lr
+    scaled = ("--recipe.scale_lr", "true", "--recipe.batch_size", own.batch_size, "--run_dir", "b")
+    again = zoo_main("fit", "--config", "a/config.yaml", *scaled)
+    assert again.status == 0, again.err
+    assert f"rate {2 * own.lr:g} times 0.5 is {own.lr:g}" in again.out
+    assert zoo.load(tmp_path / "b/checkpoints/last.ckpt").recipe.lr == own.lr
+
+
+def test_a_file_that_asks_for_scaling_means_the_batch_of_the_recipe() -> None:
+    base, said = Recipe(lr=0.1, batch_size=100), {"lr": 0.3, "batch_size": 200, "scale_lr": True}
+    recipe, notice = resolve_recipe(base, said, said)
+    assert (recipe.lr, recipe.scale_lr) == (pytest.approx(0.6), False)
+    assert notice.startswith("rate 0.3 times 2 is 0.6: a batch of 200 where it is for 100")
+    typed, _ = resolve_recipe(base, {**said, "batch_size": 400}, {"lr": 0.3, "batch_size": 200})
+    assert typed.lr == pytest.approx(0.6)
+    assert resolve_recipe(base, {"scale_lr": True}, {})[1] == ""
+
+
+# The end of a run, and averages over it
+
+
+class Accuracies(Callback):
+    """Give validation accuracies that a test has chosen, before other callbacks see them."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = values
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        pl_module.val_acc.reset()
+        pl_module.val_acc.update(torch.tensor(100 * self.values[trainer.current_epoch]), 100)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_early_stopping_counts_from_the_best_epoch_and_stays_stopped(tmp_path: Path) -> None:
+    accuracies = (0.5, 0.4, 0.6, 0.6, 0.5, 0.9)
+
+    def run(early_stopping: int, name: str, **options: Any) -> L.Trainer:
+        model, settings = network(early_stopping=early_stopping), {"limit_val_batches": 1, "num_sanity_val_steps": 0}
+        save = ModelCheckpoint(tmp_path / name, filename="last", save_on_train_epoch_end=True)
+        return train(model, tmp_path, 6, **settings, callbacks=[Accuracies(*accuracies), save], **options)
+
+    assert run(0, "never").current_epoch == 6
+    assert run(3, "late").current_epoch == 6
+    ended = run(2, "ended")
+    assert ended.current_epoch == 5
+    resumed = run(2, "resumed", ckpt_path=tmp_path / "ended/last.ckpt")
+    assert (resumed.current_epoch, resumed.global_step) == (5, ended.global_step)
+
+
+def test_early_stopping_needs_validation(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"recipe\.early_stopping is 2, but nothing is validated"):
+        train(network(early_stopping=2), tmp_path)
+
+
+class Weights(Callback):
+    """The weights after each epoch, and those that are validated."""
+
+    def __init__(self) -> None:
+        self.trained: list[dict[str, Tensor]] = []
+        self.validated: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self.trained.append(copy.deepcopy(pl_module.state_dict()))
+
+    def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self.validated.append(copy.deepcopy(pl_module.state_dict()))
+
+
+def test_swa_averages_the_last_epochs_with_statistics_of_the_average(tmp_path: Path) -> None:
+    seen = Weights()
+    torch.manual_seed(0)
+    model = zoo.create_model("mlp", num_classes=10, in_channels=1, image_size=16, norm="batch", dropout=0.5)
+    model.recipe = Recipe(**{**PLAIN, "swa": 0.5})
+    train(model, tmp_path, 4, limit_val_batches=1, num_sanity_val_steps=0, callbacks=[seen], **NO_FILES)
+    names = [name for name, _ in model.named_parameters()]
+    tail = [{name: state[name] for name in names} for state in seen.trained[2:]]
+    for before, after in zip(seen.trained[:2], seen.validated[:2], strict=True):
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    for name in names:
+        assert torch.equal(seen.validated[2][name], tail[0][name])
+        torch.testing.assert_close(seen.validated[3][name], (tail[0][name] + tail[1][name]) / 2)
+        assert torch.equal(model.state_dict()[name], seen.validated[3][name])
+    data = Digits(batch_size=100, train_size=300, num_workers=0, augment="none", image_size=16)
+    data.setup("fit")
+    batches = [data.on_after_batch_transfer(batch, 0)[0] for batch in data.train_dataloader()]
+    linear, norm = (next(m for m in model.modules() if isinstance(m, kind)) for kind in (nn.Linear, nn.BatchNorm1d))
+    with torch.no_grad():
+        outputs = linear(torch.cat(batches).flatten(1))
+    assert norm.running_mean is not None
+    assert norm.momentum == 0.1
+    torch.testing.assert_close(norm.running_mean, outputs.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_swa_leaves_the_training_alone(tmp_path: Path) -> None:
+    """The weights that are trained on are those of a run without it."""
+    runs = {}
+    for swa in (0.0, 0.5):
+        seen = Weights()
+        torch.manual_seed(0)
+        model = zoo.create_model("mlp", num_classes=10, in_channels=1, image_size=16, norm="batch", dropout=0.5)
+        model.recipe = Recipe(**{**PLAIN, "swa": swa})
+        train(model, tmp_path, 4, callbacks=[seen], **NO_FILES)
+        runs[swa] = seen.trained[-1]
+    assert all(torch.equal(runs[0.0][name], runs[0.5][name]) for name in runs[0.0])
+
+
+def test_swa_wants_an_end_and_no_ema(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"recipe\.swa is 0\.5: it must be 0 when ema is on"):
+        Recipe(swa=0.5, ema=0.9)
+    with pytest.raises(ValueError, match=r"recipe\.swa is 0\.5, a fraction of the run: set trainer\.max_epochs"):
+        train(network(swa=0.5), tmp_path, -1, **NO_FILES)
 
 
 # The command

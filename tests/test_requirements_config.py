@@ -214,7 +214,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "a search for the batch": (("--trainer.callbacks", f"{CALLBACKS}.BatchSizeFinder"), "set --recipe.batch_size"),
     "a schedule of a callback's": (
         ("--trainer.callbacks", f"{CALLBACKS}.StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", 0.1),
-        "set --recipe.ema",
+        "set --recipe.swa",
     ),
     "frozen layers of a callback's": (
         ("--trainer.callbacks", f"{CALLBACKS}.BackboneFinetuning"),
@@ -308,13 +308,13 @@ def test_every_field_of_the_recipe_arrives(zoo_main: Zoo, tmp_path: Path) -> Non
         "optimizer": "sgd", "lr": 0.125, "momentum": 0.5, "weight_decay": 0.25, "decay_all": True, "l1": 0.5,
         "schedule": "step", "milestones": [0.25, 0.5], "warmup_epochs": 1.5, "batch_size": 32, "epochs": 7,
         "loss": "cross_entropy", "class_weights": "balanced", "label_smoothing": 0.25, "mixup": 0.5, "cutmix": 0.0,
-        "ema": 0.5, "layer_decay": 0.5, "gradient_clip": 2.0, "max_norm": 3.0,
+        "ema": 0.5, "swa": 0.0, "early_stopping": 3, "layer_decay": 0.5, "gradient_clip": 2.0, "max_norm": 3.0,
     }  # fmt: skip
     words = [word for name, value in fields.items() for word in (f"--recipe.{name}", json.dumps(value).strip('"'))]
     outcome = zoo_main(*MLP_RUN, *DRY, *words, "--run_dir", "run")
     assert outcome.status == 0, outcome.err
     recipe = json.loads((tmp_path / "run/run.json").read_text())["recipe"]
-    assert {name: recipe[name] for name in recipe.keys() - {"name", "source"}} == fields
+    assert {name: recipe[name] for name in recipe.keys() - {"name", "source", "scale_lr"}} == fields
 
 
 def test_the_seed_is_the_one_that_is_typed(zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

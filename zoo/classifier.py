@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from zoo.averaging import MovingAverage
+from zoo.averaging import MovingAverage, TailAverage
 from zoo.description import describe, warn_of_difference
 from zoo.divergence import LossWatch, check_checkpoint, check_weights
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
@@ -25,6 +25,7 @@ from zoo.optim import check_line_search, hidden_layers, limit_norms, make_optimi
 from zoo.recipe import Recipe
 from zoo.registry import MODELS
 from zoo.seeds import mixed_seed
+from zoo.stopping import StopEarly
 
 
 class ImageClassifier(L.LightningModule):
@@ -383,6 +384,8 @@ class ImageClassifier(L.LightningModule):
             check_line_search(trainer)
             if self.finetune.head_lr:
                 raise ValueError(f"finetune.head_lr is {self.finetune.head_lr}: it must be 0 with the optimizer lbfgs")
+        if self.recipe.early_stopping and not trainer.limit_val_batches:
+            raise ValueError(f"recipe.early_stopping is {self.recipe.early_stopping}, but nothing is validated: set 0")
         if self.recipe.layer_decay != 1 and self.finetune.most_trained(len(self.tuned_stages())) == 1:
             what = f"one stage of {type(self).__name__} is trained"
             raise ValueError(f"recipe.layer_decay is {self.recipe.layer_decay}, but {what}: it must be 1")
@@ -402,8 +405,10 @@ class ImageClassifier(L.LightningModule):
             self.clip_gradients(optimizer, value, gradient_clip_algorithm or "norm")
 
     def configure_callbacks(self) -> list[Callback]:
-        """The moving average of the weights, if the recipe asks for one."""
-        return [MovingAverage(self.recipe.ema)] if self.recipe.ema else []
+        """The average of the weights and the early end, if the recipe asks for them."""
+        ema, swa, patience = self.recipe.ema, self.recipe.swa, self.recipe.early_stopping
+        averages: list[Callback] = [MovingAverage(ema)] if ema else [TailAverage(swa)] if swa else []
+        return averages + ([StopEarly(patience)] if patience else [])
 
     # Checkpoints
 

@@ -25,11 +25,15 @@ class LossWatch:
         self._in_a_row = 0
 
     def check(self, loss: Tensor, batch_idx: int, trainer: Trainer) -> None:
-        """Look at the loss of a training step: on a CPU of each, else of one in `GPU_CHECK_INTERVAL`.
+        """Look at the loss of a training step: on a CPU of each, else of one in `GPU_CHECK_INTERVAL`, on a TPU of none.
+
+        A TPU would have to run the half of the step that there is so far; `check_weights` looks after each epoch.
 
         Raises:
             DivergedError: If it is not finite, with epoch, step and rate.
         """
+        if loss.device.type == "xla":
+            return
         is_due = loss.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0
         if not (is_due or self._in_a_row):  # after one that was not finite, look at each
             return

@@ -8,7 +8,7 @@ from zoo.kinds import check_kinds, one_line
 
 OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "lbfgs")
 WITHOUT_MOMENTUM = ("adagrad", "adadelta", "lbfgs")
-OFF_WITH_LBFGS = {"weight_decay": 0, "layer_decay": 1, "gradient_clip": 0, "max_norm": 0}
+OFF_WITH_LBFGS = {"weight_decay": 0, "layer_decay": 1, "gradient_clip": 0, "max_norm": 0, "scale_lr": False}
 """It has one rate and no decay; its line search needs the gradient of the loss, and a history of unaltered steps."""
 SCHEDULES = ("constant", "cosine", "linear", "step")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -27,6 +27,8 @@ class Recipe:
             that ends where the strong Wolfe conditions hold; it is for full or large batches, and `lr` is the length
             that the search tries first. It needs weight_decay 0.
         lr: Peak learning rate, for the global batch of `batch_size` images.
+        scale_lr: Whether a change of `batch_size` changes `lr` in proportion: the linear scaling rule for sgd (Goyal et
+            al. 2017, section 2.1), which wants `warmup_epochs` with large batches. `finetune.head_lr` stays as it is.
         momentum: Momentum of sgd, nesterov and rmsprop (0 is plain RMSProp); beta1 of adam and adamw. adagrad, adadelta
             and lbfgs have none: there it has no effect.
         weight_decay: L2 penalty (decoupled in adamw) on weights; biases and norm parameters are decayed too only
@@ -37,8 +39,11 @@ class Recipe:
         schedule: constant, cosine or linear (both down to zero), or step (divided by 10 at each milestone).
         milestones: Fractions of the run at which the step schedule divides the rate by 10.
         warmup_epochs: Epochs over which the rate grows linearly from near zero; may be fractional.
-        batch_size: Images in one optimiser step, over all devices together.
+        batch_size: Images in one batch, over all devices together: with `trainer.accumulate_grad_batches` N, an
+            optimiser step, the rate's unit of time, takes N such batches.
         epochs: Passes over the training split.
+        early_stopping: Validations in a row, one an epoch if nothing else is said, without a higher accuracy, after
+            which the run ends (Prechelt 1998, criterion UP); the schedule stays that of the whole run. 0 is off.
         loss: cross_entropy; mse, the squared distance to one-hot targets; map, the penalty of LeCun et al. 1998, eq. 9;
             perceptron, whose gradient is the perceptron rule.
         class_weights: none; balanced: a class counts in the training loss as the inverse of its share of the training
@@ -47,6 +52,9 @@ class Recipe:
         mixup: Alpha of the Beta distribution of mixup (Zhang et al. 2018); 0 is off.
         cutmix: Alpha of the Beta distribution of CutMix (Yun et al. 2019); 0 is off.
         ema: Decay of an exponential moving average of the weights, used for evaluation; 0 is off.
+        swa: Fraction of the run after which the weights at the ends of epochs are averaged, and the average is used for
+            evaluation (Izmailov et al. 2018; a constant rate suits it). The statistics of batch normalisation are taken
+            anew for it, in one more pass over the training images each time; 0 is off.
         layer_decay: The rate of each stage is this times the rate of the stage after it; 1 is off.
         gradient_clip: Largest global L2 norm of the gradient; 0 is off.
         max_norm: Largest L2 norm of the incoming weights of a hidden unit, a row of a linear layer or a filter of a
@@ -60,6 +68,7 @@ class Recipe:
 
     optimizer: str = "sgd"
     lr: float = 0.01
+    scale_lr: bool = False
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_all: bool = False
@@ -69,12 +78,14 @@ class Recipe:
     warmup_epochs: float = 0.0
     batch_size: int = 128
     epochs: int = 10
+    early_stopping: int = 0
     loss: str = "cross_entropy"
     class_weights: str = "none"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    swa: float = 0.0
     layer_decay: float = 1.0
     gradient_clip: float = 0.0
     max_norm: float = 0.0
@@ -93,9 +104,18 @@ class Recipe:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
             _require(getattr(self, name) <= LARGEST_NUMBER, name, getattr(self, name), f"at most {LARGEST_NUMBER:,}")
         _require(self.lr > 0, "lr", self.lr, "greater than 0")
-        for name in ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix", "gradient_clip", "max_norm"):
+        for name in (
+            "weight_decay",
+            "l1",
+            "warmup_epochs",
+            "early_stopping",
+            "mixup",
+            "cutmix",
+            "gradient_clip",
+            "max_norm",
+        ):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("momentum", "label_smoothing", "ema"):
+        for name in ("momentum", "label_smoothing", "ema", "swa"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "in (0, 1]")
         _require(
@@ -128,12 +148,19 @@ class Recipe:
             "above 0 with nesterov",
         )
         _require(not (self.mixup and self.cutmix), "cutmix", self.cutmix, "0 when mixup is on: choose one")
+        _require(not (self.ema and self.swa), "swa", self.swa, "0 when ema is on: choose one")
         for name, off in OFF_WITH_LBFGS.items() if self.optimizer == "lbfgs" else ():
             _require(getattr(self, name) == off, name, getattr(self, name), f"{off} with the optimizer lbfgs")
 
     def replace(self, **changes: Any) -> "Recipe":
-        """A copy with `changes`, checked like any other recipe."""
-        return dataclasses.replace(self, **changes)
+        """A copy with `changes`, checked like any other recipe.
+
+        With `scale_lr`, the rate, changed or not, is for the old batch size: it is multiplied by the new one over that.
+        """
+        changed = dataclasses.replace(self, **changes)
+        if not changed.scale_lr or changed.batch_size == self.batch_size:
+            return changed
+        return dataclasses.replace(changed, lr=changed.lr * changed.batch_size / self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in checkpoints and result files."""

@@ -127,6 +127,11 @@ def _check_callbacks(callbacks: object) -> None:
             folder = str(state.get("dirpath", ""))
             if not isinstance(name, str) or (name and PurePath(name).parent != PurePath(folder)):
                 raise ValueError(f"a callback names {_shown(name)}, which is not in {folder!r}")
+        if "wait_count" in state:  # of early stopping, whose best score is -inf before there is one
+            _check_form(state, {"wait_count": 0, "stopped_epoch": 0, "patience": 0}, "early stopping")
+            score = state.get("best_score")
+            if not isinstance(score, Tensor) or score.numel() != 1 or bool(score.isnan()):
+                raise ValueError(f"early stopping's best_score is {_shown(score)}")
         if "kept" in state:  # of `BestCheckpoint`
             _check_form(state, {"highest": 0.0, "kept": [0.0] * (2 if state["kept"] else 0)}, "the best checkpoint")
 
