@@ -6,18 +6,21 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 import zoo
 from zoo.classifier import ImageClassifier
 from zoo.datamodules import Digits
 from zoo.divergence import GPU_CHECK_INTERVAL, LossWatch
+from zoo.mixing import CutMix
 from zoo.optim import limit_norms, make_optimizer
 from zoo.recipe import LOSSES, OPTIMIZERS, Recipe
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "mlp": {"image_size": 16, "norm": "batch", "dropout": 0.5, "activation": "maxout"},
-    "lenet5": {"image_size": 32, "norm": "batch", "c3": "partial", "head": "rbf", "subsampling": "trained"},
+    "lenet5": {"image_size": 32, "norm": "batch", "c3": "partial", "subsampling": "trained"},
     "alexnet": {"image_size": 64, "dropout": 0.5, "lrn": True, "groups": 2},
     "vgg11": {"image_size": 32, "norm": "group", "dropout": 0.5},
     "resnet20": {"image_size": 16, "dropout": 0.2},
@@ -59,8 +62,6 @@ def test_the_meta_device_refuses_what_a_tpu_would_wait_for() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_takes_a_step_without_waiting(name: str) -> None:
-    if name == "lenet5":
-        FAMILIES[name].pop("head", None)
     assert step(network(name)).shape == ()
 
 
@@ -86,6 +87,34 @@ def test_every_field_takes_a_step_without_waiting(recipe: dict[str, Any]) -> Non
     model = network("mlp", **recipe)
     model._class_weights = torch.ones(10, device="meta") if "class_weights" in recipe else None
     step(model)
+
+
+def test_cutmix_is_torchvisions_and_has_one_shape_whatever_is_drawn() -> None:
+    images, labels = torch.randn(6, 3, 16, 16).to(memory_format=torch.channels_last), torch.arange(6)
+    for seed in range(10):
+        mixed = []
+        for kind in (v2.CutMix, CutMix):
+            torch.manual_seed(seed)
+            mixed.append(kind(alpha=1.0, num_classes=10)(images, labels))
+        (expected, targets), (found, found_targets) = mixed
+        assert torch.equal(expected, found)
+        assert torch.equal(targets, found_targets)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+    programs: list[list[tuple[str, tuple[int, ...]]]] = []
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor) and result.device.type == "meta":
+                programs[-1].append((str(func), tuple(result.shape)))
+            return result
+
+    for _ in range(10):
+        programs.append([])
+        with Operations():
+            CutMix(alpha=1.0, num_classes=10)(images.to("meta"), labels.to("meta"))
+    assert len(programs[0]) > 3
+    assert all(program == programs[0] for program in programs)
 
 
 @pytest.mark.parametrize(("device", "looks"), [("cpu", 2), ("cuda", 1), ("xla", 0)])

@@ -192,6 +192,15 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert not list(scratch.iterdir())
 
 
+def test_a_rate_that_was_found_is_not_scaled_again(zoo_main: Zoo, tmp_path: Path) -> None:
+    words = ("--model", "mlp", "--data.train_size", 400, "--recipe.batch_size", 20, "--recipe.scale_lr", "true")
+    done = zoo_main("tune", *words, "--run_dir", "found")
+    assert done.status == 0, done.err
+    command = done.out.splitlines()[-1].split()
+    assert command.count("--recipe.scale_lr") == 1
+    assert command[command.index("--recipe.scale_lr") + 1] == "false"
+
+
 def test_the_command_has_what_was_found_in_the_place_of_what_was_typed() -> None:
     words = "--model lenet5 --data.batch_size 64 --recipe.lr=0.1 --run_dir x --recipe paper"
     found: dict[str, Any] = {"recipe.batch_size": 256, "recipe.lr": 0.02}

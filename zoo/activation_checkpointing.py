@@ -13,9 +13,9 @@ from zoo.classifier import ImageClassifier
 
 
 def checkpoint_activations(model: ImageClassifier) -> None:
-    """From now on, keep for the backward pass only what goes into each stage but the last (Chen et al. 2016).
+    """From now on, keep for the backward pass only what goes into each stage but the last, or into each residual block.
 
-    In the backward pass a stage is computed again, with the random numbers that it had. Gradients, statistics and names
+    In the backward pass it is computed again (Chen et al. 2016), with the random numbers that it had. Gradients, statistics and names
     of parameters stay as they are. A stage that is no layer of its own is done without if it is outside of
     `model.features`: of the zoo's networks these are the first convolution of a ResNet and hidden linear layers.
 
@@ -45,10 +45,14 @@ def _length(stage: nn.Module) -> int:
 
 
 def _units(stages: Sequence[nn.Module], layers: set[nn.Module]) -> Iterator[nn.Module]:
-    """The stages that the network calls, or what of them it calls; a single layer would have to keep as much."""
+    """Of the stages that the network calls, or of what of them it calls, the blocks; a layer would have to keep as much.
+
+    Blocks rather than stages: a stage that is computed again takes the memory of all its blocks at once.
+    """
     for stage in stages:
-        found = [stage] if stage in layers else [child for child in stage.children() if child in layers]
-        yield from (unit for unit in found if next(unit.children(), None) is not None)
+        for part in [stage] if stage in layers else [child for child in stage.children() if child in layers]:
+            blocks = [*filter(_length, part.children())] if isinstance(part, nn.Sequential) else []
+            yield from blocks or ([part] if _length(part) else [])
 
 
 def _in_turn(stages: Sequence[nn.Module], x: Tensor) -> Tensor:

@@ -80,8 +80,8 @@ def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
 
 def mix(images: Tensor, labels: Tensor, recipe: Recipe, num_classes: int) -> tuple[Tensor, Tensor]:
     """Images `(N, C, H, W)` mixed with one another as the recipe says, and their targets `(N, num_classes)`."""
-    from torchvision.transforms import v2  # half a second to import; few runs mix
+    from zoo.mixing import CutMix, MixUp  # half a second to import; few runs mix
 
-    kind = v2.MixUp if recipe.mixup else v2.CutMix
+    kind = MixUp if recipe.mixup else CutMix
     mixed: tuple[Tensor, Tensor] = kind(alpha=recipe.mixup or recipe.cutmix, num_classes=num_classes)(images, labels)
     return mixed
