@@ -123,7 +123,7 @@ class ZooCLI(LightningCLI):
                 "--checkpoint_activations",
                 type=bool,
                 default=False,
-                help="Compute stages again in the backward pass: less memory, a third more time, the same numbers.",
+                help="Compute blocks again in the backward pass: less memory, more time, the same numbers.",
             )
             parser.add_argument(
                 "--checkpoint_every",

@@ -56,8 +56,8 @@ def test_a_signal_stops_two_processes_after_the_same_step(tmp_path: Path, zoo_ma
 
 
 def test_the_cases_of_the_long_run_cover_all_settings() -> None:
-    cases = [random_case(number, 0, 1) for number in range(50)]
-    assert len({(case.configuration, case.workers, case.every) for case in cases}) == 20
+    cases = [random_case(number, 0, 1) for number in range(60)]
+    assert len({(case.configuration, case.workers, case.every) for case in cases}) == 24
     assert any(len(case.steps) == 2 for case in cases)
     distributed = [random_case(number, 0, 2) for number in range(10)]
     assert sum(case.every > 0 for case in distributed) == 5

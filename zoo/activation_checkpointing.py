@@ -15,9 +15,9 @@ from zoo.classifier import ImageClassifier
 def checkpoint_activations(model: ImageClassifier) -> None:
     """From now on, keep for the backward pass only what goes into each stage but the last, or into each residual block.
 
-    In the backward pass it is computed again (Chen et al. 2016), with the random numbers that it had. Gradients, statistics and names
-    of parameters stay as they are. A stage that is no layer of its own is done without if it is outside of
-    `model.features`: of the zoo's networks these are the first convolution of a ResNet and hidden linear layers.
+    In the backward pass it is computed again (Chen et al. 2016), with the random numbers that it had. Gradients,
+    statistics and names of parameters stay as they are. A stage that is no layer of its own is done without if it is
+    outside of `model.features`: such are the first convolution of a ResNet and hidden linear layers.
 
     Raises:
         ValueError: If nothing of the network could be computed again.
@@ -28,7 +28,7 @@ def checkpoint_activations(model: ImageClassifier) -> None:
     if slices:
         assert isinstance(features, nn.Sequential)
         assert sum(map(_length, slices)) == len(features), "the stages leave out some of the features"
-        features.forward = partial(_in_turn, slices)
+        features.forward = partial(_in_turn, slices)  # type: ignore[method-assign]  # this is the point
     units = list(_units(stages, layers))
     for unit in units:
         unit.forward = partial(_again, unit, unit.forward)
@@ -45,7 +45,7 @@ def _length(stage: nn.Module) -> int:
 
 
 def _units(stages: Sequence[nn.Module], layers: set[nn.Module]) -> Iterator[nn.Module]:
-    """Of the stages that the network calls, or of what of them it calls, the blocks; a layer would have to keep as much.
+    """Of the stages that the network calls, or of what of them it calls, the blocks; one layer would keep as much.
 
     Blocks rather than stages: a stage that is computed again takes the memory of all its blocks at once.
     """

@@ -43,7 +43,7 @@ class MovingAverage(_Average):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(avg_fn=get_ema_avg_fn(decay))
+        super().__init__(avg_fn=get_ema_avg_fn(decay))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 class TailAverage(_Average):
@@ -120,6 +120,7 @@ def renew_statistics(trainer: Trainer, model: LightningModule) -> None:
         layer.train()
         layer.reset_running_stats()
         layer.momentum = None  # the mean over all batches
+    assert trainer.train_dataloader is not None
     for batch in islice(trainer.train_dataloader, int(trainer.num_training_batches)):
         batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
         with trainer.precision_plugin.forward_context():

@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import MixUp as MixUp
 
 
-class CutMix(v2.CutMix):
+class CutMix(v2.CutMix):  # type: ignore[misc]  # torchvision has no hints
     """torchvision's CutMix, with the same numbers: a mask chooses the box in place of indices.
 
     Indices of another box are another program to XLA, which would compile each step anew.
