@@ -12,6 +12,7 @@ from typing import Any
 from zoo import list_models, model_info
 from zoo.benchmarks import transfer
 from zoo.benchmarks.results import Results, read_results
+from zoo.benchmarks.speed_promises import promises_table
 from zoo.benchmarks.suite_file import load_suite
 from zoo.benchmarks.verdicts import check_claims
 from zoo.weights import all_weights, embedded
@@ -91,7 +92,8 @@ def speed_table() -> str:
     place = f"{loader['hardware']['processor']}, {loader['hardware']['cores']} cores of a shared machine"
     versions = f"torch {loader['versions']['torch']}, lightning {loader['versions']['lightning']}"
     table = "\n".join(["| what | measured |", "|---|---:|", *(f"| {what} | {figure} |" for what, figure in rows)])
-    return f"{table}\n\nMedians of several turns, `python -m zoo.benchmarks.speed`; {place}; {versions}."
+    promises = promises_table(found)
+    return f"{promises}\n\n{table}\n\nMedians of several turns, `python -m zoo.benchmarks.speed`; {place}; {versions}."
 
 
 def weights_table() -> str:

@@ -1,6 +1,7 @@
 """`--precision`: settled before anything is built, with a line on what was chosen or would be faster."""
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def settle_precision(cli: "ZooCLI") -> str:
     if short and not typed_full:
         trainer.precision = resolve_precision(short, device)
         if short == AUTO:
-            cli.notices.append(_reason(trainer.precision, device))
+            trainer.precision, reason = _fastest(cli.model_name, device)
+            cli.notices.append(f"precision auto is {trainer.precision}: {reason}")
     elif not full and cli.verb == "fit":
         cli.notices += _hint(cli.model_name, device)
     cli.config.precision = None  # a run's config.yaml has the trainer's
@@ -48,9 +50,15 @@ def settle_precision(cli: "ZooCLI") -> str:
     return device
 
 
-def _reason(chosen: str, device: str) -> str:
-    able = "has no fast bfloat16" if chosen == "32-true" else "computes in bfloat16"
-    return f"precision auto is {chosen}: this {NAMES.get(device, device)} {able}"
+def _fastest(model: str, device: str) -> tuple[str, str]:
+    """What is fast on the device, and why; a model that was measured to gain nothing from bfloat16 goes without."""
+    chosen, name = choose_precision(device), NAMES.get(device, device)
+    if chosen == "32-true":
+        return chosen, f"this {name} has no fast bfloat16"
+    measured = _measured(model) if device == "cpu" else {}
+    if measured and max(measured.values()) <= 1:
+        return "32-true", f"bfloat16 was not faster (measured: {_figures(measured)})"
+    return chosen, f"this {name} computes in bfloat16"
 
 
 def _hint(model: str, device: str) -> list[str]:
@@ -59,9 +67,12 @@ def _hint(model: str, device: str) -> list[str]:
     measured = _measured(model) if device == "cpu" else {}
     if faster == "32-true" or (measured and max(measured.values()) < WORTH_SAYING):
         return []
-    figures = ", ".join(f"{name} {ratio:.1f} x" for name, ratio in measured.items())
-    how = f"is likely faster (measured: {figures})" if measured else "may be faster"
+    how = f"is likely faster (measured: {_figures(measured)})" if measured else "may be faster"
     return [f"this {NAMES.get(device, device)} computes in bfloat16: --precision auto ({faster}) {how}"]
+
+
+def _figures(measured: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {ratio:.2g} x" for name, ratio in measured.items())
 
 
 def _measured(model: str) -> dict[str, float]:

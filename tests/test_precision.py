@@ -178,8 +178,10 @@ def test_the_hint_has_figures_of_the_model_or_its_family(tmp_path: Path, monkeyp
     file.write_text(json.dumps({"families": families}))
     monkeypatch.setattr(hints.resources, "files", lambda _: tmp_path)
     pretend(monkeypatch, "cpu", fast=True)
-    assert hints._hint("vgg16", "cpu")[0].endswith("is likely faster (measured: vgg16 4.0 x)")
-    assert hints._hint("resnet56", "cpu")[0].endswith("(measured: resnet20 2.0 x, resnet18 3.0 x)")
+    assert hints._hint("vgg16", "cpu")[0].endswith("is likely faster (measured: vgg16 4 x)")
+    assert hints._hint("resnet56", "cpu")[0].endswith("(measured: resnet20 2 x, resnet18 3 x)")
     assert hints._hint("lenet5", "cpu") == [], "it was measured to be slower"
     assert hints._hint("mlp", "cpu")[0].endswith("may be faster")
     assert "measured" not in hints._hint("vgg16", "cuda")[0], "figures of a CPU say nothing about a GPU"
+    assert hints._fastest("lenet5", "cpu") == ("32-true", "bfloat16 was not faster (measured: lenet5 0.9 x)")
+    assert hints._fastest("vgg16", "cpu") == ("bf16-mixed", "this CPU computes in bfloat16")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Zoo
 from zoo.benchmarks.speed_growth import line, page, write_pictures
+from zoo.benchmarks.speed_promises import promises_table
 from zoo.benchmarks.speed_table import smaller_tree
 from zoo.benchmarks.turns import Measured, bare, ratio, take_turns, zoo_fit
 
@@ -128,3 +129,13 @@ def test_wrong_options_of_benchmark_speed_are_one_line(zoo_main: Zoo, words: tup
     assert done.status == 2
     assert message in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+def test_promises_hold_on_their_own_side() -> None:
+    found = {"startup": {"ratio": 1.6}, "lightning": {"over_lightning": 3.2, "memory_over_lightning": 1.1}}
+    lines = promises_table(found).splitlines()[2:]
+    assert [line.split(" | ")[2:] for line in lines] == [
+        ["at least 3 x", "3.20 x", "holds |"],
+        ["at most 1.2 x", "1.10 x", "holds |"],
+        ["at most 1.5 x", "1.60 x", "falls short |"],
+    ]
