@@ -1,4 +1,4 @@
-"""What the speed of `zoo fit` must be beside other programs, and what it was measured to be (`zoo.benchmarks.speed`)."""
+"""What the speed of `zoo fit` must be beside other programs, and what was measured (`zoo.benchmarks.speed`)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
