@@ -1,105 +1,69 @@
-"""Every family in every precision, compiled or not: the loss falls, and checkpoints move between all of them."""
+"""Families, precisions, processes, compiled or not: the loss falls, and checkpoints move between all of them."""
 
+import json
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import pytest
 import torch
 
 import zoo
+from tests.conftest import run_two_processes
+from tests.matrix import DTYPES, SIZES, network, small, train
 from zoo.checkpoint import load_weights, read_checkpoint
-from zoo.classifier import ImageClassifier
-from zoo.compiling import compile_forward
-from zoo.datamodules import Fake
 
-DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true": torch.float64}
-"""Precisions that a CPU has, and of what kind the weights are in each."""
-SIZES = {"mlp": 8, "lenet5": 32, "resnet20": 8, "vgg11": 32, "alexnet": 32}
-DEEP = {"norm": "batch", "dropout": 0.0}
-OPTIONS: dict[str, Any] = {"mlp": {"hidden": [32]}, "vgg11": DEEP, "alexnet": DEEP}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "limit_val_batches": 0,
-    "num_sanity_val_steps": 0,
-}
-
-
-class Losses(L.Callback):
-    """The training loss of each epoch."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._note(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._note(trainer)
-
-    def _note(self, trainer: L.Trainer) -> None:
-        """The model logs after the callbacks' end of an epoch: look later."""
-        if "train/loss" in trainer.callback_metrics:
-            self.found.append(float(trainer.callback_metrics["train/loss"]))
-
-
-def network(name: str) -> ImageClassifier:
-    """A small network that is trained without momentum, so that its checkpoints are small."""
-    L.seed_everything(0, verbose=False)
-    model = zoo.create_model(name, in_channels=3, image_size=SIZES[name], **OPTIONS.get(name, {}))
-    model.recipe = model.recipe.replace(optimizer="sgd", momentum=0.0, lr=0.02, schedule="constant", warmup_epochs=0)
-    return model
-
-
-def train(
-    name: str, precision: str, path: Path, *, epochs: int, start: Path | None = None, compiled: bool
-) -> list[float]:
-    """The losses of some epochs; the checkpoint is left in a file."""
-    model, losses = network(name), Losses()
-    if compiled:
-        compile_forward(model)
-    trainer = L.Trainer(max_epochs=epochs, precision=precision, callbacks=[losses], **QUIET)
-    data = Fake(num_samples=100, image_size=SIZES[name], batch_size=8, train_size=16, augment="none")
-    trainer.fit(model, data, ckpt_path=start, weights_only=True)
-    trainer.save_checkpoint(path)
-    return losses.found
-
-
-class Narrow(torch.nn.Linear):
-    """VGG's and AlexNet's hidden layers of 4096 would take most of the time."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(64 if inputs == 4096 else inputs, 64 if outputs == 4096 else outputs)
+Losses = dict[str, list[float]]
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.nn, "Linear", Narrow)
+def small_networks() -> Iterator[None]:
+    with small():
+        yield
 
 
-@pytest.fixture(autouse=True)
-def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Trace graphs of the forward and backward pass, but do not translate them to C++, which takes long."""
-    original = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function: original(function, backend="aot_eager"))
-    yield
-    torch.compiler.reset()
+@pytest.fixture(scope="module")
+def on_two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Losses]:
+    """The folder of the checkpoints, and the losses of each run."""
+    folder = tmp_path_factory.mktemp("two")
+    printed = run_two_processes("matrix_on_two_processes.py", str(folder))
+    return folder, dict(json.loads(line) for line in printed.splitlines() if line.startswith("["))
 
 
-@pytest.mark.parametrize(("name", "compiled"), [*((name, False) for name in SIZES), ("mlp", True), ("lenet5", True)])
+@pytest.mark.parametrize(("name", "compiled"), [*product(SIZES, [False]), ("mlp", True), ("lenet5", True)])
 def test_a_family_in_every_precision(name: str, compiled: bool, tmp_path: Path) -> None:
     files = {precision: tmp_path / f"{precision}.ckpt" for precision in DTYPES}
     losses = {precision: train(name, precision, file, epochs=2, compiled=compiled) for precision, file in files.items()}
+    check_learning(losses)
+    check_checkpoints(name, files)
+    for source, target in pairwise([*DTYPES, "32-true"]):  # training goes on, in another precision
+        found = train(name, target, tmp_path / "next", epochs=3, start=files[source], compiled=not compiled)
+        assert len(found) == 1
+        assert found[0] < losses[source][0], (source, target)
+
+
+@pytest.mark.parametrize(("name", "compiled"), [*product(SIZES, [False, True])])
+def test_a_family_on_two_processes(
+    name: str, compiled: bool, on_two_processes: tuple[Path, Losses], tmp_path: Path
+) -> None:
+    folder, found = on_two_processes
+    files = {precision: folder / f"{name}-{precision}-{compiled}.ckpt" for precision in DTYPES}
+    losses = {precision: found[file.stem] for precision, file in files.items()}
+    check_learning(losses)
+    check_checkpoints(name, files)
+    (third,) = train(name, "32-true", tmp_path / "next", epochs=3, start=files["bf16-mixed"], compiled=False)
+    assert third < losses["bf16-mixed"][0], "goes on, on one process"
+
+
+def check_learning(losses: Losses) -> None:
+    """Losses of two epochs, by precision."""
     for precision, (first, second) in losses.items():
         assert second < first, precision
         assert first == pytest.approx(losses["64-true"][0], rel=0.03), "the same run but for rounding"
+
+
+def check_checkpoints(name: str, files: dict[str, Path]) -> None:
+    """Checkpoints by precision: the same tensors, of the precision's kind, which load into networks of all of them."""
     states = {precision: read_checkpoint(file)["state_dict"] for precision, file in files.items()}
     model = network(name)
     for target, dtype in DTYPES.items():
@@ -111,7 +75,3 @@ def test_a_family_in_every_precision(name: str, compiled: bool, tmp_path: Path) 
             for key, tensor in model.state_dict().items():
                 torch.testing.assert_close(tensor, state[key].to(tensor.dtype), rtol=0, atol=0)
     assert zoo.load(files["bf16-true"])(torch.zeros(1, 3, SIZES[name], SIZES[name])).dtype == torch.float32
-    for source, target in pairwise([*DTYPES, "32-true"]):  # training goes on, in another precision, compiled or not
-        found = train(name, target, tmp_path / "next", epochs=3, start=files[source], compiled=False)
-        assert len(found) == 1
-        assert found[0] < losses[source][0], (source, target)
