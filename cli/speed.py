@@ -13,9 +13,10 @@ from zoo.cli.front import check_choice
 from zoo.cli.listing import Parser, show
 from zoo.cli.output import check_output, replacing
 from zoo.datamodules.registry import DATASETS, dataset_spec
+from zoo.precision import AUTO, PRECISIONS
 from zoo.registry import MODELS, model_info
 
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
+CHOICES = (AUTO, *PRECISIONS)
 
 
 def run(words: list[str]) -> int:
@@ -26,7 +27,7 @@ def run(words: list[str]) -> int:
         check_choice("model", name, MODELS)
     check_choice("data", options.data, DATASETS)
     for name in options.precision:
-        check_choice("precision", name, PRECISIONS)
+        check_choice("precision", name, CHOICES)
     rows = []
     for model in options.model:
         for precision in options.precision:
@@ -51,7 +52,7 @@ def _parser() -> Parser:
     parser.add_argument("--model", nargs="+", default=["lenet5", "resnet20"], metavar="NAME", help="names of zoo list")
     parser.add_argument("--data", default="fake", metavar="NAME", help="a name from zoo data list (default: fake)")
     parser.add_argument("--data.root", dest="root", metavar="DIR", help="the folder of the data")
-    parser.add_argument("--precision", nargs="+", default=["32-true"], metavar="NAME", help=", ".join(PRECISIONS))
+    parser.add_argument("--precision", nargs="+", default=["32-true"], metavar="NAME", help=", ".join(CHOICES))
     parser.add_argument("--image-size", type=_number, metavar="N", help="in pixels (default: the model's own)")
     parser.add_argument("--batch-size", type=_number, default=64, metavar="N", help="default: 64")
     parser.add_argument("--steps", type=_number, default=10, metavar="N", help="of an epoch (default: 10)")
@@ -87,7 +88,7 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> dict[str
     shape = ["--model", model, "--in_channels", str(channels), "--image_size", str(size)]
     shape += ["--batch_size", str(options.batch_size), "--samples", str(images)]
     found = take_turns(
-        {"zoo": zoo_fit(*words, "--trainer.precision", precision), "bare": bare("tensors", *shape, *end)},
+        {"zoo": zoo_fit(*words, "--precision", precision), "bare": bare("tensors", *shape, *end)},
         options.rounds,
     )
     return row(model, precision, size, options.batch_size, found)
