@@ -20,6 +20,7 @@ from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_reci
 from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images, read_finetune
 from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
+from zoo.fsdp import FullySharded, check_sharding
 from zoo.pretrained import Pretrained
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, model_info
@@ -35,6 +36,10 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the data modules' samplers count every test image exactly once
 }
+
+
+FSDP = "fsdp"
+"""Of Lightning's name for its strategy, which needs GPUs, ours is made."""
 
 
 class ZooCLI(LightningCLI):
@@ -199,6 +204,8 @@ class ZooCLI(LightningCLI):
                     name, output, is_trained = self.model_name, self.model.output, bool(self.model.loaded)
                     self.finetune.check(name, output, is_trained=is_trained, is_endless=endless)
                     self.model.prepare_finetune()
+                    if self.config_init.trainer.strategy == FSDP:
+                        check_sharding(self.recipe, self.finetune, self.config.trainer.precision)
             self.trainer = self.instantiate_trainer()
 
     def _build(self, key: str) -> Any:
@@ -278,8 +285,10 @@ class ZooCLI(LightningCLI):
         strategy = str(self.config_init.trainer.strategy)
         if strategy.endswith(("_spawn", "_fork", "_notebook")):
             raise UserError(f"trainer.strategy is {strategy}, which is for notebooks: use ddp")
-        if strategy.startswith("fsdp") and device != "cuda":
-            raise UserError(f"trainer.strategy is {strategy}, which needs GPUs: use ddp")
+        if strategy.startswith("fsdp_"):
+            raise UserError(f"trainer.strategy is {strategy}: use fsdp or ddp")
+        if strategy == FSDP and device not in ("cpu", "cuda"):
+            raise UserError(f"trainer.strategy is {strategy}, which is for CPUs and NVIDIA GPUs: use ddp or auto")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer as configured; `kwargs` win."""
@@ -287,6 +296,8 @@ class ZooCLI(LightningCLI):
 
     def make_trainer(self, settings: dict[str, Any]) -> L.Trainer:
         """A trainer of these settings, with atomic checkpoints and our progress bar."""
+        if settings.get("strategy") == FSDP:
+            settings["strategy"] = FullySharded()
         settings["callbacks"] = as_list(settings.get("callbacks"))
         settings["plugins"] = [*as_list(settings.get("plugins")), AtomicCheckpointIO()]
         if settings.get("enable_progress_bar") is not False and not settings.get("barebones"):

@@ -13,6 +13,7 @@ from tests.here import assert_one_line
 from zoo.cli.app import ZooCLI
 from zoo.cli.front import prepare
 from zoo.cli.hardware import FOLDER, hardware_options, presets
+from zoo.fsdp import FullySharded
 
 FIT = ("fit", "--model", "mlp", "--trainer.max_steps", 1, "--no-test")
 
@@ -65,14 +66,9 @@ def test_presets_build_a_trainer_or_say_what_is_missing(
         assert_one_line(outcome, f"trainer.accelerator is {device}: this machine has none")
 
 
-def test_sharding_needs_gpus(zoo_main: Zoo) -> None:
-    outcome = zoo_main(*FIT, "--hardware=fsdp", "--trainer.accelerator=cpu")
-    assert_one_line(outcome, "trainer.strategy is fsdp, which needs GPUs: use ddp")
-
-
-@pytest.mark.parametrize("name", ["ddp", "slurm"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "slurm"])
 def test_presets_for_several_devices_build_a_trainer_on_the_processors(name: str) -> None:
     words = ["--hardware", name, "--trainer.accelerator=cpu", "--trainer.devices=2"]
     cli = ZooCLI("test", prepare("test", ["--model=mlp", "--data=digits", *words]))
-    assert isinstance(cli.trainer.strategy, DDPStrategy)
+    assert isinstance(cli.trainer.strategy, FullySharded if name == "fsdp" else DDPStrategy)
     assert cli.trainer.world_size == 2

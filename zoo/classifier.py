@@ -375,8 +375,9 @@ class ImageClassifier(L.LightningModule):
         """
         self.check_recipe(self.trainer)
         # On a CPU the fused step saves a fifth of VGG's time; under mixed precision Lightning cannot clip with it, and
-        # with momentum it takes no parameters that join the others later.
-        can_fuse = "mixed" not in str(self.trainer.precision) and not self.finetune.changes
+        # with momentum it takes no parameters that join the others later. It takes no shares of parameters either.
+        are_whole = all(type(parameter) is nn.Parameter for parameter in self.parameters())
+        can_fuse = are_whole and "mixed" not in str(self.trainer.precision) and not self.finetune.changes
         fused = True if self.device.type == "cpu" and can_fuse else None
         optimizer = make_optimizer(self, self.stages(), self.recipe, head_lr=self.finetune.head_lr, fused=fused)
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
