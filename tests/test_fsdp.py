@@ -60,7 +60,10 @@ def test_the_command_trains_tests_and_leaves_checkpoints_of_one_process(
     [
         (["--recipe.ema=0.9"], "recipe.ema is 0.9, which needs whole weights: it must be 0 with the strategy fsdp"),
         (["--recipe.swa=0.5"], "recipe.swa is 0.5, which needs whole weights"),
-        (["--recipe.optimizer=lbfgs", "--recipe.momentum=0"], "recipe.optimizer is lbfgs, which needs whole weights"),
+        (
+            ["--recipe.optimizer=lbfgs", "--recipe.momentum=0", "--recipe.weight_decay=0"],
+            "recipe.optimizer is lbfgs, which needs whole weights",
+        ),
         (["--pretrained=true", "--finetune=gradual"], "finetune.method is gradual: it must be none or full"),
     ],
 )
