@@ -20,7 +20,6 @@ from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_reci
 from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images, read_finetune
 from zoo.datamodules.base import ImageDataModule
 from zoo.finetune import Finetune
-from zoo.fsdp import FullySharded, check_sharding
 from zoo.pretrained import Pretrained
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, model_info
@@ -205,6 +204,8 @@ class ZooCLI(LightningCLI):
                     self.finetune.check(name, output, is_trained=is_trained, is_endless=endless)
                     self.model.prepare_finetune()
                     if self.config_init.trainer.strategy == FSDP:
+                        from zoo.fsdp import check_sharding  # which takes a while to import
+
                         check_sharding(self.recipe, self.finetune, self.config.trainer.precision)
             self.trainer = self.instantiate_trainer()
 
@@ -297,6 +298,8 @@ class ZooCLI(LightningCLI):
     def make_trainer(self, settings: dict[str, Any]) -> L.Trainer:
         """A trainer of these settings, with atomic checkpoints and our progress bar."""
         if settings.get("strategy") == FSDP:
+            from zoo.fsdp import FullySharded
+
             settings["strategy"] = FullySharded()
         settings["callbacks"] = as_list(settings.get("callbacks"))
         settings["plugins"] = [*as_list(settings.get("plugins")), AtomicCheckpointIO()]

@@ -22,16 +22,21 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
     Raises:
         UserError: If there is none, or all are damaged.
     """
-    files = [file for name in (LAST, PREVIOUS) if (file := folder / "checkpoints" / name).is_file()]
-    if not files:
-        raise UserError(f"nothing to resume in '{folder}': it has no checkpoints/{LAST}")
     faults: list[str] = []
-    for file in files:
+    for file in checkpoint_files(folder):
         try:
             return file, read_checkpoint(file, must_be_registered=False), _fallback(file, faults)
         except ValueError as error:
             faults.append(describe(error))
     raise UserError(f"nothing to resume in '{folder}': {'; '.join(faults)}")
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first; UserError if it has none."""
+    files = [file for name in (LAST, PREVIOUS) if (file := folder / "checkpoints" / name).is_file()]
+    if not files:
+        raise UserError(f"nothing to resume in '{folder}': it has no checkpoints/{LAST}")
+    return files
 
 
 def _fallback(file: Path, faults: list[str]) -> str:

@@ -30,7 +30,7 @@ from zoo.cli.metrics_log import Events, MetricsCSV
 from zoo.cli.profile import step_table
 from zoo.cli.progress_bar import progress_bar, read_data
 from zoo.cli.report import announce, finish_record, save_config, start_record, summary
-from zoo.cli.resuming import check_checkpoint, check_exactness, newest_checkpoint
+from zoo.cli.resuming import check_checkpoint, check_exactness, checkpoint_files, newest_checkpoint
 from zoo.cli.stopping import EXIT_STATUS, StopAfterStep
 from zoo.compiling import compile_forward
 from zoo.divergence import DivergedError
@@ -135,6 +135,7 @@ class FitCLI(ZooCLI):
             if folder is None:
                 raise UserError("--resume needs the run: --config runs/.../config.yaml, or --run_dir")
             self.folder = Path(folder)
+            checkpoint_files(self.folder)  # nothing is written where there is nothing to resume
             self.held.enter_context(hold(self.folder))
             self.resume_from, self.checkpoint, fallback = newest_checkpoint(self.folder)
             self.notices += [fallback] if fallback else []

@@ -32,7 +32,7 @@ def random_case(number: int, seed: int, devices: int) -> Case:
     """A function of its arguments; consecutive numbers go through all the settings."""
     source = random.Random(f"{seed}/{devices}/{number}")
     names = list(CONFIGURATIONS)
-    within = number // len(names) % 2 if devices == 1 else number % 2
+    within = (number // len(names) + (number if devices > 1 else 0)) % 2
     workers = 2 * (number // (2 * len(names)) % 2) if devices == 1 else 2 * source.randrange(2)
     first = source.randrange(WITHIN + 1 if within else STEPS + 1, EPOCHS * STEPS - 1)
     later = [source.randrange(first, EPOCHS * STEPS - 1)] if source.random() < 0.2 else []

@@ -321,7 +321,7 @@ def test_options_change_the_training(
     assert outcome.err == ""
     losses = [row["val/loss"] for row in rows(tmp_path / "run/metrics.csv")]
     assert len(losses) == len(plain_losses) == 3
-    assert losses[0] != plain_losses[0]
+    assert losses[1] != plain_losses[1]  # the first epoch's weights are their own average
 
 
 def test_deterministic_changes_nothing_here(zoo_main: Zoo, plain_losses: list[str], tmp_path: Path) -> None:

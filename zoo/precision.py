@@ -37,7 +37,8 @@ def find_device(accelerator: str) -> str:
         return name
     found = next((kind for kind in wanted if kinds[kind].is_available()), None)
     if found is None:
-        raise ValueError(f"trainer.accelerator is {name}: this machine has none, use cpu or auto")
+        missing = ", or torch_xla is not installed" if name == "tpu" else ""
+        raise ValueError(f"trainer.accelerator is {name}: this machine has none{missing}, use cpu or auto")
     return found
 
 
