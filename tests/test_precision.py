@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 import yaml
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator, XLAAccelerator
 
+import zoo
 from tests.conftest import Zoo
 from tests.here import assert_one_line
 from zoo.cli import precision as hints
+from zoo.datamodules import Fake
 from zoo.metrics import Average
 from zoo.precision import check_precision, choose_precision, find_device, resolve_precision
 
@@ -185,3 +188,33 @@ def test_the_hint_has_figures_of_the_model_or_its_family(tmp_path: Path, monkeyp
     assert "measured" not in hints._hint("vgg16", "cuda")[0], "figures of a CPU say nothing about a GPU"
     assert hints._fastest("lenet5", "cpu") == ("32-true", "bfloat16 was not faster (measured: lenet5 0.9 x)")
     assert hints._fastest("vgg16", "cpu") == ("bf16-mixed", "this CPU computes in bfloat16")
+
+
+def test_gradients_are_clipped_under_bf16_mixed_before_a_fused_step() -> None:
+    """By their norm over all weights, as under 32-true."""
+    norms: list[float] = []
+
+    class Watch(L.Callback):
+        def on_before_zero_grad(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+        ) -> None:
+            gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+            norms.extend([float(torch.nn.utils.get_total_norm(gradients))] if gradients else [])
+            assert optimizer.param_groups[0]["fused"]
+
+    largest = {}
+    for value in (0.0, 0.01):
+        norms.clear()
+        model = zoo.create_model("mlp", image_size=8, in_channels=3, hidden=[16])
+        model.recipe = model.recipe.replace(gradient_clip=value)
+        quiet = {
+            name: False
+            for name in ("logger", *(f"enable_{part}" for part in ("checkpointing", "progress_bar", "model_summary")))
+        }
+        trainer = L.Trainer(
+            max_steps=3, accelerator="cpu", precision="bf16-mixed", callbacks=[Watch()], limit_val_batches=0, **quiet
+        )
+        trainer.fit(model, Fake(num_samples=200, image_size=8, batch_size=32))
+        largest[value] = max(norms)
+    assert largest[0.0] > 0.1
+    assert largest[0.01] == pytest.approx(0.01, rel=1e-3)
