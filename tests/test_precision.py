@@ -207,10 +207,7 @@ def test_gradients_are_clipped_under_bf16_mixed_before_a_fused_step() -> None:
         norms.clear()
         model = zoo.create_model("mlp", image_size=8, in_channels=3, hidden=[16])
         model.recipe = model.recipe.replace(gradient_clip=value)
-        quiet = {
-            name: False
-            for name in ("logger", *(f"enable_{part}" for part in ("checkpointing", "progress_bar", "model_summary")))
-        }
+        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
         trainer = L.Trainer(
             max_steps=3, accelerator="cpu", precision="bf16-mixed", callbacks=[Watch()], limit_val_batches=0, **quiet
         )
