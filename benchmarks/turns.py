@@ -102,9 +102,11 @@ def peak_bytes() -> int:
 
 
 def zoo_fit(*options: str) -> list[str]:
-    """The command that trains with these options and takes turns: no validation, no test, no log on the screen."""
+    """The command that trains with these options and takes turns: no validation, no test, nothing saved."""
     callback = ["--trainer.callbacks", "zoo.benchmarks.turns_callback.TakeTurns"]
-    quiet = ["--trainer.limit_val_batches", "0", "--no_test", "true", "--trainer.enable_progress_bar", "false"]
+    quiet = ["--trainer.limit_val_batches", "0", "--no_test", "true"]
+    # A large checkpoint would still be written while the others have their turns.
+    quiet += ["--trainer.enable_progress_bar", "false", "--trainer.enable_checkpointing", "false"]
     return [str(Path(sys.executable).with_name("zoo")), "fit", *options, *quiet, *callback]
 
 

@@ -31,15 +31,18 @@ timm has no NASNetMobile.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
-from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from zoo.classifier import ImageClassifier
 from zoo.registry import InputSize, ModelInfo, closest, model_info, nearest
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+# timm is imported where it is used: every command knows this class, and few need these 30 MB.
 
 
 class TimmModel(ImageClassifier):
@@ -130,6 +133,8 @@ def timm_info(backbone: str) -> ModelInfo:
     Raises:
         ValueError: If timm has no such network.
     """
+    import timm
+
     check_backbone(backbone)
     own, info = configuration(backbone), model_info("timm")
     architecture = backbone.partition(".")[0]
@@ -147,6 +152,8 @@ def timm_info(backbone: str) -> ModelInfo:
 
 def check_backbone(backbone: str) -> None:
     """Raise ValueError unless timm has a network of this name, or has weights of it under this tag."""
+    import timm
+
     architecture, _, tag = backbone.partition(".")
     known = timm.list_models()
     if architecture not in known:
@@ -158,8 +165,10 @@ def check_backbone(backbone: str) -> None:
         raise ValueError(f"timm's {architecture} has no weights '{tag}'.{nearest(tag, tags)}")
 
 
-def configuration(backbone: str) -> PretrainedCfg:
+def configuration(backbone: str) -> "PretrainedCfg":
     """What timm knows about the network, or about the weights that a tag names."""
+    import timm
+
     facts = timm.get_pretrained_cfg(backbone)
     assert facts is not None
     return facts
@@ -167,6 +176,8 @@ def configuration(backbone: str) -> PretrainedCfg:
 
 def create_network(backbone: str, in_channels: int, image_size: int, **arguments: Any) -> nn.Module:
     """The network with random weights; those that are made for one image size are made for this one."""
+    import timm
+
     if configuration(backbone).fixed_input_size:
         arguments["img_size"] = image_size
     network: nn.Module = timm.create_model(backbone, in_chans=in_channels, **arguments)
