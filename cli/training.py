@@ -199,6 +199,8 @@ def train(cli: FitCLI) -> int:
     started = time.monotonic()
     try:
         use_cached_features(cli)
+        if cli.resume_from is not None:  # Lightning does so only after it has loaded weights, to 32 bits
+            trainer.precision_plugin.convert_module(model)
         trainer.fit(model, datamodule=data, ckpt_path=cli.resume_from, weights_only=True)
         if cli.stop.received is not None and trainer.world_size == 1:  # it came while the last epoch was saved
             raise SystemExit

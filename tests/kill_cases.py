@@ -45,12 +45,14 @@ class Case:
     devices: int = 1
     steps: tuple[int, ...] = (12,)
     delay: float = 0.0
+    precision: str = "32-true"
 
     @property
     def words(self) -> list[str]:
         """The options of the run, but for its folder."""
         several = DISTRIBUTED if self.devices > 1 else ()
         own = (f"--data.num_workers={self.workers}", f"--checkpoint_every={self.every}")
+        own += (f"--trainer.precision={self.precision}",)
         return ["fit", *CONFIGURATIONS[self.configuration], *SHORT, *several, *own]
 
 

@@ -17,14 +17,14 @@ from tests.kills import random_case
     "case",
     [
         Case("ema", workers=2, every=3, steps=(13,), delay=0.01),
-        Case("gradual", workers=0, every=3, steps=(12,), delay=0.03),
+        Case("gradual", workers=0, every=3, steps=(12,), delay=0.03, precision="64-true"),
     ],
     ids=lambda case: case.configuration,
 )
 def test_killed_anywhere_and_resumed_equals_uninterrupted(case: Case, tmp_path: Path) -> None:
     """REQ-R1: weights, their average, the optimiser and the metrics, bit for bit."""
     (tmp_path / "whole").mkdir()
-    plain = Case(case.configuration)
+    plain = Case(case.configuration, precision=case.precision)
     assert run_here(tmp_path / "whole", *plain.words, "--run_dir=run") == 0
     result = try_case(case, tmp_path / "whole", tmp_path / "case")
     assert result.faults == []
