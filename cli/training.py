@@ -207,12 +207,7 @@ def train(cli: FitCLI) -> int:
         record["seconds_training"] = round(time.monotonic() - started, 2)
         if not cli.config.no_test and not cli.config.trainer.fast_dev_run:
             test_best(cli)
-    except (ValueError, OSError, MisconfigurationException) as error:  # a file that has gone, a full disk
-        finish_record(cli, record, "failed", started)
-        if os.environ.get("ZOO_TRACEBACK") == "1":
-            raise
-        raise UserError(describe(error)) from error
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
         hint = hint_for(error)
         finish_record(cli, record, "diverged" if isinstance(error, DivergedError) else "failed", started)
         if hint is None or os.environ.get("ZOO_TRACEBACK") == "1":
@@ -221,6 +216,11 @@ def train(cli: FitCLI) -> int:
             print(f"zoo: {hint}")
             print(how_to_go_on(cli))
         return FAILED_STATUS
+    except (ValueError, OSError, MisconfigurationException) as error:  # a file that has gone, a full disk
+        finish_record(cli, record, "failed", started)
+        if os.environ.get("ZOO_TRACEBACK") == "1":
+            raise
+        raise UserError(describe(error)) from error
     except KeyboardInterrupt:  # before the trainer has begun, while features are computed
         finish_record(cli, record, "interrupted", started)
         raise
@@ -243,7 +243,8 @@ def hint_for(error: Exception) -> str | None:
     text = str(error)
     if isinstance(error, DivergedError):
         return text
-    if "DataLoader worker (pid" in text:  # not what a worker raised, which has its own message
+    # Not what a worker raised, which has its own message. The connection is that to a worker, which may be found first.
+    if "DataLoader worker (pid" in text or isinstance(error, ConnectionError | EOFError):
         what = "a worker that reads images was killed or ended, as it happens when memory runs out"
         return f"{what}: try fewer --data.num_workers, smaller --data.image_size or --recipe.batch_size"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:

@@ -137,3 +137,18 @@ def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path: Path) -> No
     for process in processes:
         process.join(60)
     assert len(set(folders)) == RUNS == len(list(tmp_path.iterdir()))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_lost_connection_to_a_worker_has_the_same_hint(
+    error: Exception, zoo_main: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is killed while it sends a batch is noticed by what it leaves unsent."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lightning.Trainer.fit", fail)
+    outcome = zoo_main("fit", "--model", "mlp")
+    assert outcome.status == 1
+    assert "a worker that reads images was killed or ended" in outcome.out

@@ -322,12 +322,11 @@ def test_checkpoints_are_the_same_compiled_or_not(
     torch.compiler.reset()
 
 
-def test_without_a_compiler_compiling_ends_with_one_line(
-    zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_compiler_compiling_ends_with_one_line(zoo_main: Zoo, tmp_path: Path) -> None:
     """REQ-T1: where torch.compile finds no C++ compiler, one line says so; nothing is written."""
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    with fresh_cache():  # else what was compiled before is taken
+    # torch's own way to set and restore: what pytest's leaves behind has no cpp.cxx any more, for later tests.
+    missing = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)})
+    with missing, fresh_cache():  # else what was compiled before is taken
         done = zoo_main("fit", "--model", "mlp", "--compile", "true", "--run_dir", "run")
     assert done.status == 2
     assert "Traceback" not in done.err
