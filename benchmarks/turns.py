@@ -23,6 +23,8 @@ MEASURED = "ZOO_TURNS"
 """The variable of the environment that tells a contender to take turns."""
 REPORT = "turn over: "
 """How a line begins with which a contender reports."""
+READY = "ready"
+"""The line with which a contender says that it waits: what it did after its turn must not fall into another's."""
 LONGEST = 1800.0
 """Seconds after which a contender that has not finished its turn is given up."""
 
@@ -68,8 +70,11 @@ class Turns:
 
     def wait(self) -> None:
         """Wait for the turn to train an epoch."""
-        if self._is_measured and not sys.stdin.readline():
-            raise SystemExit(1)  # the referee has gone
+        if self._is_measured:
+            sys.stdout.write(f"{READY}\n")
+            sys.stdout.flush()
+            if not sys.stdin.readline():
+                raise SystemExit(1)  # the referee has gone
         self._started = time.perf_counter()
 
     def step(self) -> None:
@@ -176,6 +181,7 @@ class _Contender:
         watch.start()
         try:
             report = self._report()
+            self._wait_until_ready()
         finally:
             watch.cancel()
         found.images_per_second.append(report["rate"])
@@ -191,8 +197,17 @@ class _Contender:
             if line.startswith(REPORT):
                 report: dict[str, Any] = json.loads(line.removeprefix(REPORT))
                 return report
-            self._said.append(line)
+            if line.strip() != READY:
+                self._said.append(line)
         raise self._failed()
+
+    def _wait_until_ready(self) -> None:
+        """Until it waits for its next turn, or after the last one has ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip() == READY:
+                return
+            self._said.append(line)
 
     def end(self) -> None:
         """Wait for its end, which is not part of anything measured."""

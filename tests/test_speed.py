@@ -37,6 +37,23 @@ def test_contenders_train_one_at_a_time_in_turns(tmp_path: Path) -> None:
     assert [len(found[name].images_per_second) for name in "abc"] == [2, 2, 2]  # the first epoch does not count
 
 
+def test_what_is_done_after_a_turn_is_over_before_the_next_one(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    slow = """
+import sys, time
+from zoo.benchmarks.turns import Turns
+turns = Turns()
+for epoch in range(3):
+    turns.wait()
+    turns.done(10)
+    time.sleep(0.3)
+    open(sys.argv[3], "a").write("tidied ")
+"""
+    words = [sys.executable, "-c", slow, "a", "0", str(order)]
+    take_turns({"slow": words, "b": contender("b", order)}, rounds=2)
+    assert order.read_text().replace("b", "trained ").split() == ["tidied", "trained"] * 3
+
+
 def test_peak_memory_is_each_contenders_own(tmp_path: Path) -> None:
     found = take_turns({str(size): contender("a", tmp_path / "order", size) for size in (0, 64)}, rounds=2)
     assert found["64"].peak_bytes - found["0"].peak_bytes == pytest.approx(64 * 2**20, rel=0.2)
