@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from zoo.allocator import keep_freed_memory
 from zoo.benchmarks.data import build_data
 from zoo.benchmarks.environment import environment
 from zoo.benchmarks.jobs import Job
@@ -43,6 +44,7 @@ PROGRESS = "progress.json"
 def run_job(job: Job) -> Path:
     """Do one job and write its result; the result file. Wrong settings and divergence are results too."""
     quiet()
+    keep_freed_memory()
     settings, facts = Settings(**job.settings), new_result(job)
     torch.set_num_threads(settings.protocol["threads"] or available_cpus())
     job.work.mkdir(parents=True, exist_ok=True)

@@ -90,10 +90,8 @@ def _dispatch(args: list[str]) -> int:
 
         check_network(args[1:], are_options=verb not in OWN_VERBS or verb in ("tune", "search"))
     if verb in OWN_VERBS:
-        from zoo.cli.quiet import quiet
-
         if not HELP & set(args):  # what costs three seconds of imports
-            quiet()
+            _prepare()
         with _leave_at_once():
             run = importlib.import_module(f"zoo.cli.{verb}").run
         return int(run(args[1:]))
@@ -103,9 +101,7 @@ def _dispatch(args: list[str]) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     """The verbs that need torch: three seconds of imports, only when there is something to run."""
-    from zoo.cli.quiet import quiet
-
-    quiet()
+    _prepare()
     if verb == "fit":
         with _leave_at_once():
             from zoo.cli.training import fit
@@ -115,6 +111,15 @@ def _run(verb: str, arguments: list[str]) -> int:
         from zoo.cli import evaluation, prediction
 
     return prediction.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
+
+
+def _prepare() -> None:
+    """What comes before the libraries: their harmless warnings are silenced, and memory is kept for the next step."""
+    from zoo.allocator import keep_freed_memory
+    from zoo.cli.quiet import quiet
+
+    quiet()
+    keep_freed_memory()
 
 
 @contextmanager
