@@ -1,10 +1,9 @@
 """Checkpoints and files of weights changed at random: each is refused in one line, or gives what it says.
 
 python -m tests.fuzz_checkpoints --cases 500 --seed 0       the long run; --write keeps its figures
-python -m tests.fuzz_checkpoints --first 17 --cases 1       one case again
+python -m tests.fuzz_checkpoints --case 17 --seed 0         one case again
 """
 
-import argparse
 import contextlib
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from random import Random
 import torch
 
 import zoo
+from tests.campaign import Figures, run, say, told
 from tests.fuzz_checkpoints_mutations import mutate
 from tests.fuzz_checkpoints_sources import FIT, NETWORKS, Source, command, digits, make_sources
 from tests.isolation import Failure, isolated
@@ -176,13 +176,13 @@ def _answer(work: Path, verb: str, out: str) -> str:
 # Many cases
 
 
-def campaign(seed: int, numbers: range) -> dict[str, int | float | str]:
+def campaign(seed: int, numbers: range) -> Figures:
     """Run cases, tell of every violation, and count."""
     counts: Counter[str] = Counter()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         sources = make_sources(Path(folder), list(NETWORKS))
-        for done, number in enumerate(numbers, 1):
+        for number in told(numbers, lambda: counts["violations"], every=25):
             verdict = run_case(Path(folder), sources, seed, number)
             group = verdict.what.split(", ")[1].partition(":")[0]
             for name in (group, "all"):
@@ -192,34 +192,9 @@ def campaign(seed: int, numbers: range) -> dict[str, int | float | str]:
                 counts.update({f"{name}_commands_done": verdict.status == 0})
             counts["violations"] += bool(verdict.problems)
             for problem in verdict.problems:
-                _say(f"case {number} of seed {seed} ({verdict.what}): {problem}")
-            if done % 25 == 0:
-                left = (time.perf_counter() - start) / done * (len(numbers) - done)
-                _say(f"{done} of {len(numbers)} cases, {counts['violations']} violations, {left:.0f} s left")
+                say(f"case {number} of seed {seed} ({verdict.what}): {problem}")
     return {"seed": seed, **dict(sorted(counts.items())), "seconds": round(time.perf_counter() - start)}
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def run() -> int:
-    """Run the campaign that the command line asks for; 1 if there was a violation."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--cases", type=int, default=500)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="keep the figures")
-    options = parser.parse_args()
-    figures = campaign(options.seed, range(options.first, options.first + options.cases))
-    _say("\n".join(f"{name}: {value}" for name, value in figures.items()))
-    if options.write:
-        from tests.figures import write_figures
-
-        write_figures("fuzz_checkpoints", figures)
-    return 1 if figures["violations"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(__doc__, "fuzz_checkpoints", 500, campaign))

@@ -6,7 +6,7 @@ import pytest
 
 import zoo.cli
 from tests.conftest import Zoo
-from tests.fuzz_configs import isolated, make_place
+from tests.fuzz_configs import isolated_case, make_place
 from tests.fuzz_configs_cases import DRY, Case, make_case
 from tests.fuzz_configs_check import run_case
 from zoo.cli.errors import UserError, memory_error
@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_changed_files_and_command_lines_work_or_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("PL_GLOBAL_SEED", "ZOO_RUN_DIR"):
         monkeypatch.delenv(variable, raising=False)
-    outcomes = {number: isolated(place, 0, number) for number in range(45)}
+    outcomes = {number: isolated_case(place, 0, number) for number in range(45)}
     assert {number: outcome.problems for number, outcome in outcomes.items() if outcome.problems} == {}
     verdicts = [outcome.verdict for outcome in outcomes.values()]
     assert min(verdicts.count("accepted"), verdicts.count("refused")) >= 10
