@@ -215,6 +215,8 @@ def train(cli: FitCLI) -> int:
         if trainer.is_global_zero:
             print(f"zoo: {hint}")
             print(how_to_go_on(cli))
+        elif not isinstance(error, DivergedError) and not trainer.received_sigterm:  # all processes know of these
+            print(f"zoo: process {trainer.global_rank}: {hint}")
         return FAILED_STATUS
     except (ValueError, OSError, MisconfigurationException) as error:  # a file that has gone, a full disk
         finish_record(cli, record, "failed", started)
@@ -238,6 +240,10 @@ def train(cli: FitCLI) -> int:
     return 0
 
 
+LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
+"""In messages of gloo and NCCL, through which processes exchange gradients, when one of them has gone."""
+
+
 def hint_for(error: Exception) -> str | None:
     """What to do about a failure that is nobody's bug; None for what is one."""
     text = str(error)
@@ -249,6 +255,8 @@ def hint_for(error: Exception) -> str | None:
         return f"{what}: try fewer --data.num_workers, smaller --data.image_size or --recipe.batch_size"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
         return "memory ran out: try a smaller --recipe.batch_size or --data.image_size, or fewer --data.num_workers"
+    if any(sign in text for sign in LOST_PROCESS):
+        return "another process of this run has ended: what it printed says why"
     return None
 
 

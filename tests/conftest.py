@@ -109,7 +109,7 @@ def zoo_command(tmp_path: Path) -> Zoo:
     return run
 
 
-def run_two_processes(script: str, *arguments: str) -> str:
+def run_two_processes(script: str, *arguments: str, timeout: float = 240) -> str:
     """Run a script of this folder as two processes of one job; what it printed."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
@@ -118,7 +118,7 @@ def run_two_processes(script: str, *arguments: str) -> str:
         env=environment() | {"PYTHONPATH": PYTHON_PATH},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -1,5 +1,6 @@
 """Small networks of every family, trained in every precision, compiled or not, on one process or several."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,11 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": to
 SIZES = {"mlp": 8, "lenet5": 32, "resnet20": 8, "vgg11": 32, "alexnet": 32}
 DEEP = {"norm": "batch", "dropout": 0.0}
 OPTIONS: dict[str, Any] = {"mlp": {"hidden": [32]}, "vgg11": DEEP, "alexnet": DEEP}
+BACKEND = os.environ.get("ZOO_MATRIX_BACKEND", "aot_eager")
+"""Of compiled networks: this one traces the graphs of both passes, without the minutes of translating them to C++.
+
+`ZOO_MATRIX_BACKEND=inductor pytest tests/test_matrix.py` translates them too.
+"""
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -90,8 +96,8 @@ class Narrow(torch.nn.Linear):
 
 @contextmanager
 def small() -> Iterator[None]:
-    """Narrow layers; and graphs of both passes are traced, but not translated to C++, which takes long."""
-    traced = partial(torch.compile, backend="aot_eager")
+    """Narrow layers, and the chosen way to compile."""
+    traced = partial(torch.compile, backend=BACKEND)
     with patch.object(torch.nn, "Linear", Narrow), patch.object(torch, "compile", traced):
         yield
     torch.compiler.reset()

@@ -108,6 +108,19 @@ def test_a_worker_that_runs_out_of_memory_ends_the_run_with_a_hint(
     check_end(process, tmp_path / "run", zoo_main)
 
 
+def test_a_worker_of_the_second_process_is_told_of_by_both(start: Endless, tmp_path: Path) -> None:
+    """The first one notices only that the second one has gone."""
+    process = start("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    second = next(child for child in children(process.pid) if children(child))
+    os.kill(children(second)[0], signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "zoo: process 1: a worker that reads images was killed or ended" in said
+    assert "zoo: another process of this run has ended: what it printed says why\n" in said
+    assert f"To go on: zoo fit --config {tmp_path / 'run' / 'config.yaml'} --resume" in said
+    assert "Traceback" not in said
+
+
 def test_a_run_that_goes_on_is_not_resumed_beside_itself(start: Endless, tmp_path: Path, zoo_main: Zoo) -> None:
     process, folder = start(), tmp_path / "run"
     before = (folder / "config.yaml").read_bytes()
@@ -152,3 +165,20 @@ def test_a_lost_connection_to_a_worker_has_the_same_hint(
     outcome = zoo_main("fit", "--model", "mlp")
     assert outcome.status == 1
     assert "a worker that reads images was killed or ended" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("is_told", "said"), [(False, ["zoo: process 0: another process of this run has ended"]), (True, [])]
+)
+def test_a_process_that_is_told_to_stop_does_not_wonder_where_the_first_one_is(
+    is_told: bool, said: list[str], zoo_main: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    monkeypatch.setattr("lightning.Trainer.fit", fail)
+    monkeypatch.setattr("lightning.Trainer.is_global_zero", False)
+    monkeypatch.setattr("lightning.Trainer.received_sigterm", is_told)
+    outcome = zoo_main("fit", "--model", "mlp")
+    assert outcome.status == 1
+    assert [line.partition(": what")[0] for line in outcome.out.splitlines()] == said
