@@ -5,64 +5,95 @@ curves is made of the figures: what one step, one epoch or one image costs is fi
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmarks.turns import bare, take_turns, zoo_fit
+from zoo.benchmarks.turns import fake_images, loop_over_tensors, take_turns, zoo_fit
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 DATA_SIZES = (1000, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
 PROCESSES = (1, 2)
+LABELS = {
+    "image_size": "image size (pixels)",
+    "batch_size": "batch",
+    "data_size": "images of the data set",
+    "processes": "processes",
+}
 DPI = 110
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model and the images that it is trained on."""
+
+    model: str
+    image_size: int
+    batch_size: int
+    images: int
+
+    def whole(self) -> "Setting":
+        """With whole batches only, as the loop has."""
+        return replace(self, images=self.images - self.images % self.batch_size)
 
 
 def growth(rounds: int) -> dict[str, Any]:
     """Measure all points, in four lists."""
+    sizes = [Setting("resnet18", size, 32, max(64, 512 * 32 * 32 // size**2)) for size in SIZES]
+    batches = [Setting("resnet20", 32, batch, max(64, 2 * batch)) for batch in BATCHES]
     return {
-        "image_size": [_point(rounds, "resnet18", size, 32, max(64, 512 * 32 * 32 // size**2)) for size in SIZES],
-        "batch_size": [_point(rounds, "resnet20", 32, batch, max(64, 2 * batch)) for batch in BATCHES],
-        "data_size": [_point(rounds, "lenet5", 32, 128, number) for number in DATA_SIZES],
-        "processes": [_on_processes(rounds, number) for number in PROCESSES],
+        "image_size": [point for setting in sizes for point in _points(rounds, [setting])],
+        "batch_size": [point for setting in batches for point in _points(rounds, [setting])],
+        # Small networks, of which all fit into memory at once; their short epochs need more rounds.
+        "data_size": _points(3 * rounds, [Setting("lenet5", 32, 128, number) for number in DATA_SIZES]),
+        "processes": _on_processes(rounds),
     }
 
 
-def _point(rounds: int, model: str, size: int, batch: int, images: int) -> dict[str, Any]:
-    """Images a second of both, for one setting; both have whole batches only."""
-    images -= images % batch
-    commands = {
-        "zoo": zoo_fit(*_words(rounds, model, size, batch, images)),
-        "tensors": bare("tensors", *_of_loop(rounds, model, size, batch, images)),
-    }
+def _points(rounds: int, settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """Images a second of both, for settings that all take turns."""
+    commands = {}
+    whole = [setting.whole() for setting in settings]
+    for place, setting in enumerate(whole):
+        commands[f"zoo {place}"] = zoo_fit(*_words(rounds, setting))
+        commands[f"tensors {place}"] = loop_over_tensors(
+            **asdict(setting), in_channels=_channels(setting.model), epochs=rounds + 1
+        )
     found = take_turns(commands, rounds)
-    rates = {name: measured.as_dict()["images_per_second"] for name, measured in found.items()}
-    peaks = {f"{name}_peak_bytes": measured.peak_bytes for name, measured in found.items()}
-    return {"model": model, "image_size": size, "batch_size": batch, "images": images, **rates, **peaks}
+    points = []
+    for place, setting in enumerate(whole):
+        measured = {name: found[f"{name} {place}"] for name in ("zoo", "tensors")}
+        rates = {name: one.as_dict()["images_per_second"] for name, one in measured.items()}
+        peaks = {f"{name}_peak_bytes": one.peak_bytes for name, one in measured.items()}
+        points.append({**asdict(setting), **rates, **peaks})
+    return points
 
 
-def _words(rounds: int, model: str, size: int, batch: int, images: int) -> list[str]:
-    data = ["--data", "fake", "--data.image_size", str(size), "--data.num_samples", str(images + max(images // 8, 100))]
-    data += ["--data.train_size", str(images), "--data.in_channels", str(_channels(model)), "--data.augment", "none"]
-    return ["--model", model, *data, "--recipe.batch_size", str(batch), "--recipe.epochs", str(rounds + 1)]
-
-
-def _of_loop(rounds: int, model: str, size: int, batch: int, images: int) -> list[str]:
-    shape = ["--model", model, "--image_size", str(size), "--in_channels", str(_channels(model))]
-    return [*shape, "--batch_size", str(batch), "--samples", str(images), "--epochs", str(rounds + 1)]
+def _words(rounds: int, setting: Setting) -> list[str]:
+    data = fake_images(setting.images, image_size=setting.image_size, in_channels=_channels(setting.model))
+    recipe = ["--recipe.batch_size", str(setting.batch_size), "--recipe.epochs", str(rounds + 1)]
+    return ["--model", setting.model, *data, *recipe]
 
 
 def _channels(model: str) -> int:
     return 1 if model == "lenet5" else 3
 
 
-def _on_processes(rounds: int, number: int) -> dict[str, Any]:
+def _on_processes(rounds: int) -> list[dict[str, Any]]:
     """ResNet-20, batch 128 in all, on as many processes; torch divides the processors among them."""
-    words = _words(rounds, "resnet20", 32, 128, 1280)
-    hardware = ["--trainer.accelerator", "cpu", "--trainer.devices", str(number)]
-    hardware += ["--trainer.strategy", "ddp"] if number > 1 else []
-    measured = take_turns({"zoo": zoo_fit(*words, *hardware)}, rounds)["zoo"].as_dict()
-    return {"processes": number, "batch_size": 128, "zoo": measured["images_per_second"]}
+    words = _words(rounds, Setting("resnet20", 32, 128, 5120))
+    commands = {}
+    for number in PROCESSES:
+        hardware = ["--trainer.accelerator", "cpu", "--trainer.devices", str(number)]
+        hardware += ["--trainer.strategy", "ddp"] if number > 1 else []
+        commands[str(number)] = zoo_fit(*words, *hardware)
+    found = take_turns(commands, rounds)
+    return [
+        {"processes": number, "batch_size": 128, "zoo": found[str(number)].as_dict()["images_per_second"]}
+        for number in PROCESSES
+    ]
 
 
 def line(units: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
@@ -87,11 +118,16 @@ def page(found: dict[str, Any], place: str) -> str:
         found: What `growth` measured.
         place: Hardware and versions, in words.
     """
-    parts = [("image_size", _of_sizes), ("batch_size", _of_batches), ("data_size", _of_data)]
+    parts = [
+        ("image_size", _of_sizes),
+        ("batch_size", _of_batches),
+        ("data_size", _of_data),
+        ("processes", _of_processes),
+    ]
     lines = ["# How the cost of training grows", "", f"Images a second of `zoo fit`; {place}."]
     for name, explain in parts:
         lines += ["", f"![{name}](growth-{name}.png)", "", explain(found[name])]
-    return "\n".join([*lines, "", _of_processes(found["processes"]), ""])
+    return "\n".join([*lines, ""])
 
 
 def _of_sizes(points: Sequence[dict[str, Any]]) -> str:
@@ -123,6 +159,15 @@ def _of_batches(points: Sequence[dict[str, Any]]) -> str:
     if last["zoo"] < 0.9 * best["zoo"]:
         text += f"; at {last['batch_size']} it is {last['zoo'] / best['zoo']:.2f} times as fast as that, because the "
         text += "outputs of the layers, which are kept for the backward pass, no longer fit into the processor's caches"
+    most = max(points, key=lambda point: point["tensors"])
+    if last["tensors"] < 0.9 * most["tensors"]:
+        text += f". The bare loop has a second knee, at {most['batch_size']}: larger blocks of memory go back to the "
+        text += "system after every step and come again page by page, each filled with zeros. `zoo fit` keeps them "
+        memory = last["zoo_peak_bytes"] / last["tensors_peak_bytes"]
+        text += (
+            f"(`zoo/allocator.py`): at {last['batch_size']} it is {last['zoo'] / last['tensors']:.2f} times as fast, "
+        )
+        text += f"with {memory:.2f} times the memory"
     return f"{text}."
 
 
@@ -148,18 +193,17 @@ def _of_processes(points: Sequence[dict[str, Any]]) -> str:
 
 
 def write_pictures(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw one picture for each quantity but the processes, `growth-NAME.png`; the paths."""
-    labels = {"image_size": "image size (pixels)", "batch_size": "batch", "data_size": "images of the data set"}
+    """Draw one picture for each quantity, `growth-NAME.png`; the paths."""
     written = []
-    for name, label in labels.items():
+    for name, label in LABELS.items():
         key = "images" if name == "data_size" else name
         path = folder / f"growth-{name}.png"
-        path.write_bytes(_picture([(point[key], point["zoo"], point["tensors"]) for point in found[name]], label))
+        path.write_bytes(_picture(found[name], key, label))
         written.append(path)
     return written
 
 
-def _picture(points: Sequence[tuple[float, float, float]], label: str) -> bytes:
+def _picture(points: Sequence[dict[str, Any]], key: str, label: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -168,12 +212,19 @@ def _picture(points: Sequence[tuple[float, float, float]], label: str) -> bytes:
     picture = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.subplots()
-    places, ours, theirs = zip(*points, strict=True)
-    axes.plot(places, ours, marker="o", color=COLOURS[0], label="zoo fit")
-    axes.plot(places, theirs, marker="s", linestyle="--", color=COLOURS[1], label="loop over tensors in memory")
+    places = [point[key] for point in points]
+    axes.plot(places, [point["zoo"] for point in points], marker="o", color=COLOURS[0], label="zoo fit")
+    if "tensors" in points[0]:
+        theirs = [point["tensors"] for point in points]
+        axes.plot(places, theirs, marker="s", linestyle="--", color=COLOURS[1], label="loop over tensors in memory")
+    is_flat = key in ("images", "processes")  # on a logarithmic axis a tenth would look like much
+    logarithmic(axes, "x" if is_flat else "xy")
+    if is_flat:
+        axes.set_ylim(0, 1.1 * max(point.get(name, 0) for point in points for name in ("zoo", "tensors")))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set(xlabel=label, ylabel="images/s")
-    logarithmic(axes, "xy")
-    axes.set_xticks(places, labels=[f"{place:,g}" for place in places], fontsize=8)
+    names = [f"{place / 1000:.2g}k" if key == "images" else f"{place:g}" for place in places]
+    axes.set_xticks(places, labels=names, fontsize=8)
     axes.minorticks_off()
     legend(axes)
     axes.grid(alpha=0.3)

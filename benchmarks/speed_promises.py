@@ -7,6 +7,7 @@ from typing import Any
 IMAGE_FILES = "ResNet-18 at 32 pixels, batch 128, crop and flip, 10,000 JPEG files"
 PUBLIC = "ImageFolder, torchvision's transforms, 2 workers"
 TENSORS = "tensors in memory, no augmentation"
+VGG = "VGG-16 on the digits at 32 pixels, batch 64, `--precision auto`"
 LIGHTNING = "plain Lightning, torchvision's transforms, 2 workers"
 
 
@@ -38,10 +39,10 @@ class Promise:
 PROMISES = (
     Promise("image-files", "over_public", IMAGE_FILES, PUBLIC, 1.3),
     Promise("image-files", "over_tensors", IMAGE_FILES, TENSORS, 0.95),
-    Promise("image-files", "bf16_over_public", f"{IMAGE_FILES}, bf16-mixed", f"{PUBLIC}, 32 bits", 1.5),
+    Promise("image-files", "auto_over_public", f"{IMAGE_FILES}, `--precision auto`", f"{PUBLIC}, 32 bits", 1.5),
     Promise("image-files", "memory_over_public", f"{IMAGE_FILES}: peak memory", PUBLIC, 1.2, is_cost=True),
-    Promise("image-files", "bf16_memory_over_public", "the same, bf16-mixed", PUBLIC, 1.2, is_cost=True),
-    Promise("vgg16", "bf16_over_tensors", "VGG-16 on the digits at 32 pixels, batch 64, bf16-mixed", TENSORS, 3),
+    Promise("image-files", "auto_memory_over_public", "the same, `--precision auto`", PUBLIC, 1.2, is_cost=True),
+    Promise("vgg16", "auto_over_tensors", VGG, f"{TENSORS}, 32 bits", 3),
     Promise("vgg16", "memory_over_tensors", "the same: peak memory", TENSORS, 1.2, is_cost=True),
     Promise("lightning", "over_lightning", "LeNet-5 on MNIST, batch 128", LIGHTNING, 3),
     Promise("lightning", "memory_over_lightning", "the same: peak memory", LIGHTNING, 1.2, is_cost=True),

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmarks.turns import Measured, bare, ratio, take_turns, zoo_fit
+from zoo.benchmarks.turns import Measured, bare, fake_images, loop_over_tensors, ratio, take_turns, zoo_fit
 
 IMAGES = 10_000
 """Image files that ResNet-18 is trained on."""
@@ -73,7 +73,7 @@ def image_files(tree: Path, rounds: int, images: int = IMAGES) -> dict[str, Any]
                 "zoo": zoo_fit(*words),
                 "public": bare("images", "--root", str(root / "train"), *of_loop),
                 "tensors": bare("tensors", "--samples", str(images), *of_loop),
-                "zoo_bf16": zoo_fit(*words, "--trainer.precision", "bf16-mixed"),
+                "zoo_auto": zoo_fit(*words, "--precision", "auto"),
             },
             rounds,
         )
@@ -81,30 +81,24 @@ def image_files(tree: Path, rounds: int, images: int = IMAGES) -> dict[str, Any]
         "contenders": facts(found),
         "over_public": ratio(found["zoo"], found["public"]),
         "over_tensors": ratio(found["zoo"], found["tensors"]),
-        "bf16_over_public": ratio(found["zoo_bf16"], found["public"]),
-        "bf16_over_tensors": ratio(found["zoo_bf16"], found["tensors"]),
+        "auto_over_public": ratio(found["zoo_auto"], found["public"]),
+        "auto_over_tensors": ratio(found["zoo_auto"], found["tensors"]),
         "memory_over_public": memory_ratio(found["zoo"], found["public"]),
-        "bf16_memory_over_public": memory_ratio(found["zoo_bf16"], found["public"]),
+        "auto_memory_over_public": memory_ratio(found["zoo_auto"], found["public"]),
     }
 
 
 def vgg16(rounds: int) -> dict[str, Any]:
-    """VGG-16 at 32 pixels on the embedded digits, batch 64, bf16-mixed, against the loop over float32 tensors."""
+    """VGG-16 at 32 pixels on the embedded digits, batch 64, `--precision auto`, against the float32 loop."""
     epochs, images = rounds + 1, 640
     words = ["--model", "vgg16", "--model.image_size", "32", "--data.train_size", str(images)]
     words += ["--recipe.batch_size", "64", "--recipe.epochs", str(epochs)]
-    shape = ["--model", "vgg16", "--in_channels", "1", "--samples", str(images)]
-    found = take_turns(
-        {
-            "zoo_bf16": zoo_fit(*words, "--trainer.precision", "bf16-mixed"),
-            "tensors": bare("tensors", *shape, "--batch_size", "64", "--epochs", str(epochs)),
-        },
-        rounds,
-    )
+    loop = loop_over_tensors("vgg16", in_channels=1, image_size=32, batch_size=64, images=images, epochs=epochs)
+    found = take_turns({"zoo_auto": zoo_fit(*words, "--precision", "auto"), "tensors": loop}, rounds)
     return {
         "contenders": facts(found),
-        "bf16_over_tensors": ratio(found["zoo_bf16"], found["tensors"]),
-        "memory_over_tensors": memory_ratio(found["zoo_bf16"], found["tensors"]),
+        "auto_over_tensors": ratio(found["zoo_auto"], found["tensors"]),
+        "memory_over_tensors": memory_ratio(found["zoo_auto"], found["tensors"]),
     }
 
 
@@ -149,10 +143,9 @@ def precision(rounds: int) -> dict[str, Any]:
     """How many times as fast bf16-mixed trains as 32-true, for a model of each family, on random images in memory."""
     found = {}
     for family, (model, size, channels, batch, samples) in FAMILIES.items():
-        shape = ["--model", model, "--data", "fake", "--data.image_size", str(size)]
-        shape += ["--data.in_channels", str(channels), "--data.num_samples", str(samples + samples // 8)]
-        shape += ["--data.train_size", str(samples), "--data.augment", "none", "--recipe.batch_size", str(batch)]
-        command = zoo_fit(*shape, "--recipe.epochs", str(rounds + 1))
+        data = fake_images(samples, image_size=size, in_channels=channels)
+        recipe = ["--recipe.batch_size", str(batch), "--recipe.epochs", str(rounds + 1)]
+        command = zoo_fit("--model", model, *data, *recipe)
         settings = ("32-true", "bf16-mixed")
         measured = take_turns({name: [*command, "--trainer.precision", name] for name in settings}, rounds)
         found[family] = {
@@ -162,4 +155,32 @@ def precision(rounds: int) -> dict[str, Any]:
             "ratio": ratio(measured["bf16-mixed"], measured["32-true"]),
             "contenders": facts(measured),
         }
-    return {"families": found}
+    return {"families": found, "convolution_ratio": round(convolution_ratio(rounds), 4)}
+
+
+def convolution_ratio(rounds: int) -> float:
+    """How many times as fast a convolution is in bfloat16 as in float32: more than that no network of them can gain.
+
+    It is one of VGG's in the middle: 3 x 3, 256 channels, 64 images of 8 x 8.
+
+    Args:
+        rounds: Turns of each that count; at least 20, since one takes milliseconds.
+    """
+    import torch
+    from torch.nn.functional import conv2d
+
+    from zoo.benchmarks.speed import in_turns
+
+    def seconds(dtype: torch.dtype) -> Callable[[], float]:
+        images = torch.randn(64, 256, 8, 8, dtype=dtype).to(memory_format=torch.channels_last)
+        weight = torch.randn(256, 256, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+
+        def convolve() -> float:
+            started = time.perf_counter()
+            conv2d(images, weight, padding=1)
+            return time.perf_counter() - started
+
+        return convolve
+
+    found = in_turns({"single": seconds(torch.float32), "half": seconds(torch.bfloat16)}, max(rounds, 20))
+    return found["single"] / found["half"]

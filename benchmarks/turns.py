@@ -120,6 +120,22 @@ def bare(*words: str) -> list[str]:
     return [sys.executable, "-m", "zoo.benchmarks.bare", *words]
 
 
+def loop_over_tensors(
+    model: str, *, in_channels: int, image_size: int, batch_size: int, images: int, epochs: int
+) -> list[str]:
+    """The command of the bare loop over random images in memory."""
+    shape = ["--model", model, "--in_channels", str(in_channels), "--image_size", str(image_size)]
+    size = ["--batch_size", str(batch_size), "--samples", str(images), "--epochs", str(epochs)]
+    return bare("tensors", *shape, *size)
+
+
+def fake_images(images: int, *, image_size: int, in_channels: int) -> list[str]:
+    """Options with which `zoo fit` trains on as many synthetic images; the others are there to be left alone."""
+    data = ["--data", "fake", "--data.image_size", str(image_size), "--data.in_channels", str(in_channels)]
+    data += ["--data.num_samples", str(images + max(100, images // 8)), "--data.train_size", str(images)]
+    return [*data, "--data.augment", "none"]
+
+
 def take_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Measured]:
     """Start the contenders and let them train epochs in turns.
 

@@ -12,11 +12,16 @@ from zoo.cli.errors import UserError, user_errors
 from zoo.cli.front import check_choice
 from zoo.cli.listing import Parser, show
 from zoo.cli.output import check_output, replacing
-from zoo.datamodules.registry import DATASETS, dataset_spec
+from zoo.datamodules.registry import DATASETS, DatasetSpec, dataset_spec
 from zoo.precision import AUTO, PRECISIONS
 from zoo.registry import MODELS, model_info
 
 CHOICES = (AUTO, *PRECISIONS)
+STEPS = (10, 500)
+"""The least and the most steps of an epoch, unless the user says how many."""
+WORK = 5e10
+"""Multiply-adds of an epoch's forward passes, between these: about a second on two cores, beside which the
+milliseconds that an epoch costs whatever its length do not count."""
 
 
 def run(words: list[str]) -> int:
@@ -53,9 +58,13 @@ def _parser() -> Parser:
     parser.add_argument("--data", default="fake", metavar="NAME", help="a name from zoo data list (default: fake)")
     parser.add_argument("--data.root", dest="root", metavar="DIR", help="the folder of the data")
     parser.add_argument("--precision", nargs="+", default=["32-true"], metavar="NAME", help=", ".join(CHOICES))
-    parser.add_argument("--image-size", type=_number, metavar="N", help="in pixels (default: the model's own)")
+    parser.add_argument(
+        "--image-size", type=_number, metavar="N", help="in pixels (default: the data's, or what the model needs)"
+    )
     parser.add_argument("--batch-size", type=_number, default=64, metavar="N", help="default: 64")
-    parser.add_argument("--steps", type=_number, default=10, metavar="N", help="of an epoch (default: 10)")
+    parser.add_argument(
+        "--steps", type=_number, metavar="N", help="of an epoch (default: 10, up to 500 of a small network)"
+    )
     parser.add_argument("--rounds", type=_number, default=5, metavar="N", help="epochs that count (default: 5)")
     parser.add_argument("--output", metavar="FILE", help="write the figures to this file too, NAME.json")
     return parser
@@ -75,23 +84,37 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> dict[str
         precision: Of `zoo fit`; the loop has float32.
         options: As they were typed.
     """
-    from zoo.benchmarks.turns import bare, take_turns, zoo_fit
+    from zoo.benchmarks.turns import fake_images, loop_over_tensors, take_turns, zoo_fit
 
-    size, images = options.image_size or model_info(model).image_size, options.steps * options.batch_size
-    channels = dataset_spec(options.data).in_channels
-    end = ["--epochs", str(options.rounds + 1)]
-    words = ["--model", model, "--data", options.data, "--data.image_size", str(size), "--data.train_size", str(images)]
+    spec, batch, epochs = dataset_spec(options.data), options.batch_size, options.rounds + 1
+    channels, size = spec.in_channels, options.image_size or default_image_size(model, spec)
+    steps = options.steps or default_steps(model, channels, size, batch)
     if options.data == "fake":
-        words += ["--data.num_samples", str(images + max(100, images // 8))]
-    words += ["--data.root", str(Path(options.root).absolute())] if options.root else []
-    words += ["--recipe.batch_size", str(options.batch_size), "--recipe.epochs", end[1]]
-    shape = ["--model", model, "--in_channels", str(channels), "--image_size", str(size)]
-    shape += ["--batch_size", str(options.batch_size), "--samples", str(images)]
-    found = take_turns(
-        {"zoo": zoo_fit(*words, "--precision", precision), "bare": bare("tensors", *shape, *end)},
-        options.rounds,
+        data = fake_images(steps * batch, image_size=size, in_channels=channels)
+    else:
+        data = ["--data", options.data, "--data.image_size", str(size), "--trainer.limit_train_batches", str(steps)]
+    data += ["--data.root", str(Path(options.root).absolute())] if options.root else []
+    recipe = ["--recipe.batch_size", str(batch), "--recipe.epochs", str(epochs), "--precision", precision]
+    loop = loop_over_tensors(
+        model, in_channels=channels, image_size=size, batch_size=batch, images=steps * batch, epochs=epochs
     )
-    return row(model, precision, size, options.batch_size, found)
+    found = take_turns({"zoo": zoo_fit("--model", model, *data, *recipe), "bare": loop}, options.rounds)
+    return row(model, precision, size, batch, found)
+
+
+def default_image_size(model: str, spec: DatasetSpec) -> int:
+    """In pixels: the data's, or that of the model's paper where they have all sizes; at least what the model needs."""
+    info = model_info(model)
+    return max(info.reference.image_size if spec.any_size else spec.image_size, info.image_size)
+
+
+def default_steps(model: str, in_channels: int, image_size: int, batch_size: int) -> int:
+    """Steps of an epoch that takes long enough to be timed, and no longer."""
+    from zoo.benchmarks.networks import multiply_adds
+
+    each = multiply_adds(model, json.dumps({"in_channels": in_channels, "image_size": image_size}))
+    least, most = STEPS
+    return max(least, min(most, round(WORK / (batch_size * (each or WORK)))))
 
 
 def row(model: str, precision: str, size: int, batch: int, found: dict[str, Measured]) -> dict[str, Any]:

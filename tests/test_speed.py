@@ -11,6 +11,8 @@ from zoo.benchmarks.speed_growth import line, page, write_pictures
 from zoo.benchmarks.speed_promises import promises_table
 from zoo.benchmarks.speed_table import smaller_tree
 from zoo.benchmarks.turns import Measured, bare, ratio, take_turns, zoo_fit
+from zoo.cli.speed import STEPS, default_image_size, default_steps
+from zoo.datamodules.registry import dataset_spec
 
 CONTENDER = """
 import sys
@@ -129,6 +131,24 @@ def test_benchmark_speed_shows_and_writes_its_figures(zoo_main: Zoo, tmp_path: P
     )
     assert f"{found['ratio']:.2f}" in done.out
     assert f"{found['zoo']['peak_bytes'] / 2**20:,.0f} MiB" in done.out
+
+
+def test_small_networks_train_more_steps_in_an_epoch() -> None:
+    digits, fake, folder = (dataset_spec(name) for name in ("digits", "fake", "folder"))
+    sizes = [default_image_size(*each) for each in (("mlp", digits), ("lenet5", digits), ("resnet20", fake))]
+    assert sizes == [digits.image_size, 32, 32]
+    assert default_image_size("vgg16", folder) == 224
+    assert default_steps("mlp", 1, 28, 64) == STEPS[1]
+    assert STEPS[0] < default_steps("resnet20", 3, 32, 64) < STEPS[1]
+    assert default_steps("vgg16", 3, 224, 64) == STEPS[0]
+
+
+def test_benchmark_speed_takes_no_more_than_the_data_have(zoo_main: Zoo, tmp_path: Path) -> None:
+    words = ("--model", "mlp", "--data", "digits", "--batch-size", "512", "--steps", "9", "--rounds", "1")
+    done = zoo_main("benchmark", "speed", *words, "--output", "speed.json")
+    assert done.status == 0, done.err
+    (found,) = json.loads((tmp_path / "speed.json").read_text())["results"]
+    assert found["zoo"]["images_per_second"] > 0
 
 
 @pytest.mark.parametrize(
