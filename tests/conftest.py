@@ -15,6 +15,7 @@ RAY_ASKS = {"169.254.169.254", "metadata.google.internal"}
 PYTHON_PATH = os.pathsep.join([str(OFFLINE), str(ROOT)])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
 
+import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +26,9 @@ import numpy as np
 import pytest
 
 import tests.offline.sitecustomize as offline  # the same guard in this process
+
+# A shell starts what runs in its background deaf to Ctrl-C, and so would be the commands that tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
