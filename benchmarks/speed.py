@@ -1,7 +1,7 @@
 """How fast data come, and how much of a bare PyTorch loop's speed `zoo fit` keeps: `python -m zoo.benchmarks.speed`.
 
 Everything is a ratio of two things measured in turns in one run; medians. Each job writes
-`benchmarks/results/speed/<job>.json`.
+`benchmarks/results/speed/<job>.json`; `precision`, one file for each kind of CPU.
 """
 
 import argparse
@@ -252,7 +252,8 @@ def main() -> None:
         figures = {**known[name](), **environment()}
         RESULTS.mkdir(exist_ok=True)
         text = re.sub(r"--data\.root \S+", "--data.root DIR", json.dumps(figures, indent=2))
-        (RESULTS / f"{name}.json").write_text(text + "\n")
+        file = f"{name}-{figures['instructions']}" if name == "precision" else name
+        (RESULTS / f"{file}.json").write_text(text + "\n")
         if name == "growth":
             write_growth(figures)
         sys.stdout.write(f"{name}: {json.dumps({k: v for k, v in figures.items() if k not in environment()})}\n")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmarks.turns import Measured, bare, fake_images, loop_over_tensors, ratio, take_turns, zoo_fit
+from zoo.precision import bfloat16_instructions
 
 IMAGES = 10_000
 """Image files that ResNet-18 is trained on."""
@@ -140,7 +141,14 @@ def _seconds(command: Sequence[str]) -> float:
 
 
 def precision(rounds: int) -> dict[str, Any]:
-    """How many times as fast bf16-mixed trains as 32-true, for a model of each family, on random images in memory."""
+    """How many times as fast bf16-mixed trains as 32-true, for a model of each family, on random images in memory.
+
+    Raises:
+        RuntimeError: If this CPU has no instructions for bfloat16.
+    """
+    instructions = bfloat16_instructions()
+    if instructions is None:
+        raise RuntimeError("this CPU only imitates bfloat16: there is nothing to measure")
     found = {}
     for family, (model, size, channels, batch, samples) in FAMILIES.items():
         data = fake_images(samples, image_size=size, in_channels=channels)
@@ -155,7 +163,7 @@ def precision(rounds: int) -> dict[str, Any]:
             "ratio": ratio(measured["bf16-mixed"], measured["32-true"]),
             "contenders": facts(measured),
         }
-    return {"families": found, "convolution_ratio": round(convolution_ratio(rounds), 4)}
+    return {"instructions": instructions, "families": found, "convolution_ratio": round(convolution_ratio(rounds), 4)}
 
 
 def convolution_ratio(rounds: int) -> float:

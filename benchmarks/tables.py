@@ -6,6 +6,7 @@ A result file is the run.json that `zoo fit` wrote, kept as `benchmarks/results/
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from zoo import list_models, model_info
 from zoo.benchmarks import transfer
 from zoo.benchmarks.results import Results, read_results
 from zoo.benchmarks.speed_promises import promises_table
+from zoo.benchmarks.speed_table import FAMILIES
 from zoo.benchmarks.suite_file import load_suite
 from zoo.benchmarks.verdicts import check_claims
+from zoo.precision import BFLOAT16_OF_CPUS
 from zoo.weights import all_weights, embedded
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -92,12 +95,20 @@ def speed_table() -> str:
     place = f"{loader['hardware']['processor']}, {loader['hardware']['cores']} cores of a shared machine"
     versions = f"torch {loader['versions']['torch']}, lightning {loader['versions']['lightning']}"
     table = "\n".join(["| what | measured |", "|---|---:|", *(f"| {what} | {figure} |" for what, figure in rows)])
-    promises = promises_table(found)
-    if "convolution_ratio" in found["precision"]:
-        gain = found["precision"]["convolution_ratio"]
-        promises += f"\n\nOn this processor a convolution of VGG is {gain:.1f} x as fast in bfloat16 as in float32; "
-        promises += "that is about what mixed precision can gain on it. Matrix units (AMX, GPUs) gain more."
+    promises = f"{promises_table(found)}\n\n{precision_table(found)}"
     return f"{promises}\n\n{table}\n\nMedians of several turns, `python -m zoo.benchmarks.speed`; {place}; {versions}."
+
+
+def precision_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What bfloat16 gains on each kind of CPU that was measured, and what it gains one convolution."""
+    runs = {name: found[f"precision-{name}"] for name in BFLOAT16_OF_CPUS if f"precision-{name}" in found}
+    columns = [f"{name} ({run['hardware']['processor']})" for name, run in runs.items()]
+    lines = [f"| `bf16-mixed` / `32-true` | {' | '.join(columns)} |", f"|---|{'---:|' * len(runs)}"]
+    for family, (model, size, _, batch, _) in FAMILIES.items():
+        ratios = [f"{run['families'][family]['ratio']:.2f} x" for run in runs.values()]
+        lines.append(f"| {model} at {size} pixels, batch {batch} | {' | '.join(ratios)} |")
+    ratios = [f"{run['convolution_ratio']:.1f} x" for run in runs.values()]
+    return "\n".join([*lines, f"| one convolution of VGG, bfloat16 / float32 | {' | '.join(ratios)} |"])
 
 
 def weights_table() -> str:

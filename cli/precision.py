@@ -9,7 +9,14 @@ import torch
 
 from zoo.cli import front
 from zoo.cli.errors import UserError
-from zoo.precision import AUTO, check_precision, choose_precision, find_device, resolve_precision
+from zoo.precision import (
+    AUTO,
+    bfloat16_instructions,
+    check_precision,
+    choose_precision,
+    find_device,
+    resolve_precision,
+)
 from zoo.registry import MODELS, model_info
 
 if TYPE_CHECKING:
@@ -76,8 +83,8 @@ def _figures(measured: Mapping[str, float]) -> str:
 
 
 def _measured(model: str) -> dict[str, float]:
-    """How many times faster bf16-mixed was on a CPU, for this model or else for others of its family."""
-    file = resources.files("zoo.benchmarks") / "results" / "speed" / "precision.json"
+    """How many times faster bf16-mixed was on such a CPU, for this model or else for others of its family."""
+    file = resources.files("zoo.benchmarks") / "results" / "speed" / f"precision-{bfloat16_instructions()}.json"
     if not file.is_file():
         return {}
     content: dict[str, Any] = json.loads(file.read_text())["families"]

@@ -8,6 +8,8 @@ ON_TPU = ("32-true", "bf16-true", "16-true")
 """What Lightning has for XLA."""
 _LONG = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 """Lightning's short forms."""
+BFLOAT16_OF_CPUS = ("amx_bf16", "avx512_bf16")
+"""Instructions of CPUs for bfloat16, as torch names them, the faster ones first: AMX multiplies matrices."""
 _BY_PREFERENCE = {"auto": ("tpu", "mps", "cuda", "cpu"), "gpu": ("mps", "cuda")}
 """In which order Lightning looks for a device."""
 
@@ -42,6 +44,14 @@ def find_device(accelerator: str) -> str:
     return found
 
 
+def bfloat16_instructions() -> str | None:
+    """The fastest of `BFLOAT16_OF_CPUS` that this machine's CPU has."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return next((name for name in BFLOAT16_OF_CPUS if able.get(name)), None)
+
+
 def is_fast_in_bfloat16(device: str) -> bool:
     """Whether the device has instructions for bfloat16, or would only imitate it.
 
@@ -51,8 +61,7 @@ def is_fast_in_bfloat16(device: str) -> bool:
     import torch
 
     if device == "cpu":
-        able = torch.cpu.get_capabilities()
-        return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+        return bfloat16_instructions() is not None
     if device == "cuda":  # NVIDIA: compute capability 8.0, which is Ampere, and newer
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "tpu"
