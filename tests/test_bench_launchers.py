@@ -54,7 +54,8 @@ def never_end(is_stubborn: bool) -> None:
 
 def hold(pipe: str) -> None:
     """A job that never ends, and keeps a named pipe open."""
-    with open(pipe, "w") as _:  # noqa: PTH123
+    with open(pipe, "wb", buffering=0) as held:  # noqa: PTH123
+        held.write(b"open")
         while True:
             signal.pause()
 
@@ -176,7 +177,9 @@ def test_ctrl_c_stops_the_jobs_of_a_cluster(name: str, tmp_path: Path) -> None:
         f"launcher = make_launcher('{name}', processes=1, threads=0, folder=Path('{tmp_path}'))\n"
         f"launcher.run(['{pipe}'], hold, print, lambda: None)"
     )
-    with pipe.open("rb", buffering=0) as reader:  # opens when the job has opened it
+    # Opened at once, and waited on for long enough: a job that cannot start, on a full disk, must not be waited for.
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        assert select.select([reader], [], [], 120)[0] and reader.read() == b"open"
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=20) and process.returncode == -signal.SIGINT
         assert select.select([reader], [], [], 10)[0] and reader.read() == b"", "the job has closed it"
