@@ -178,7 +178,7 @@ def test_ctrl_c_stops_the_jobs_of_a_cluster(name: str, tmp_path: Path) -> None:
         f"launcher.run(['{pipe}'], hold, print, lambda: None)"
     )
     # Opened at once, and waited on for long enough: a job that cannot start, on a full disk, must not be waited for.
-    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
         assert select.select([reader], [], [], 120)[0] and reader.read() == b"open"
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=20) and process.returncode == -signal.SIGINT
