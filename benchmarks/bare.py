@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m zoo.benchmarks.bare", description=__doc__)
     parser.add_argument("loop", choices=["images", "tensors", "lightning"])
     parser.add_argument("--root", help="class folders of images, or the folder that holds MNIST")
-    parser.add_argument("--model", default="resnet18", help="images: torchvision's; tensors: ours")
+    parser.add_argument("--model", default="resnet18", help="images: torchvision's; tensors: ours, of torch's layers")
     parser.add_argument("--in_channels", type=int, default=3)
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--batch_size", type=int, default=128)
@@ -52,16 +52,23 @@ def images(options: argparse.Namespace) -> None:
 
 
 def tensors(options: argparse.Namespace) -> None:
-    """Normalised random tensors in memory, indexed in another order every epoch: the least that training can cost."""
+    """Normalised random tensors in memory, indexed in another order every epoch: the least that a script can cost.
+
+    Convolutions are torch's, whatever the images' size.
+    """
     import torch
 
     import zoo
+    from zoo.convolution import Conv2d
 
     channels, size = options.in_channels, options.image_size
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     inputs = torch.randn(options.samples, channels, size, size, device=device)
     labels = torch.randint(10, (options.samples,), device=device)
     model = zoo.create_model(options.model, num_classes=10, in_channels=channels, image_size=size).train().to(device)
+    for layer in model.modules():
+        if isinstance(layer, Conv2d):
+            layer.__class__ = torch.nn.Conv2d  # type: ignore[assignment]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
     turns = Turns()
     for _ in range(options.epochs):

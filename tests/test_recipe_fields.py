@@ -20,7 +20,7 @@ from zoo.checkpoint import read_checkpoint
 from zoo.classifier import ImageClassifier
 from zoo.cli.recipes import resolve_recipe
 from zoo.datamodules import Digits
-from zoo.optim import limit_norms, make_optimizer
+from zoo.optim import clip_by_norm, limit_norms, make_optimizer
 from zoo.recipe import Recipe
 
 PLAIN = {"weight_decay": 0.0, "schedule": "constant", "batch_size": 100}
@@ -487,3 +487,22 @@ def test_the_command_limits_norms(zoo_main: Zoo, tmp_path: Path) -> None:
     assert norms[-1] > 0.7
     refused = zoo_main(*words, "--recipe.momentum", 0.9)
     assert (refused.status, "recipe.momentum is 0.9: adagrad has none" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("largest", [0.01, 1000.0])
+@pytest.mark.parametrize("name", ["mlp", "resnet20"])
+def test_gradients_are_shortened_as_torch_does(name: str, largest: float) -> None:
+    """Weights in either memory layout, gradients that lie otherwise, and parameters without any."""
+    models = [network(name), network(name)]
+    for model in models:
+        generator = torch.Generator().manual_seed(1)
+        for number, parameter in enumerate(model.parameters()):
+            if number != 1:
+                gradient = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = gradient if number % 3 else torch.empty_like(parameter).copy_(gradient)
+    ours, theirs = ([p for p in model.parameters() if p.grad is not None] for model in models)
+    clip_by_norm(torch.optim.SGD(models[0].parameters(), lr=0.1), largest)
+    torch.nn.utils.clip_grad_norm_(models[1].parameters(), largest)
+    assert ours
+    for found, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=0)

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from zoo.classifier import ImageClassifier
+from zoo.convolution import Conv2d
 from zoo.layers import Activation, Init, Norm, check_choice, krizhevsky_lrn, make_activation, make_norm2d, split_before
 
 MIN_IMAGE_SIZE = {3: 29, 2: 15}
@@ -86,19 +87,19 @@ class AlexNet(ImageClassifier):
             least = MIN_IMAGE_SIZE[pool_size]
             raise ValueError(f"image_size is {image_size}: AlexNet needs at least {least} with this pooling")
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, conv1, kernel_size=11, stride=stride, padding=padding),
+            Conv2d(in_channels, conv1, kernel_size=11, stride=stride, padding=padding),
             *after(conv1),
             *([krizhevsky_lrn()] if lrn else []),
             pool(),
-            nn.Conv2d(conv1, conv2, kernel_size=5, padding=2, groups=groups),
+            Conv2d(conv1, conv2, kernel_size=5, padding=2, groups=groups),
             *after(conv2),
             *([krizhevsky_lrn()] if lrn else []),
             pool(),
-            nn.Conv2d(conv2, conv3, kernel_size=3, padding=1),
+            Conv2d(conv2, conv3, kernel_size=3, padding=1),
             *after(conv3),
-            nn.Conv2d(conv3, conv4, kernel_size=3, padding=1, groups=groups),
+            Conv2d(conv3, conv4, kernel_size=3, padding=1, groups=groups),
             *after(conv4),
-            nn.Conv2d(conv4, conv5, kernel_size=3, padding=1, groups=groups),
+            Conv2d(conv4, conv5, kernel_size=3, padding=1, groups=groups),
             *after(conv5),
             pool(),
         )

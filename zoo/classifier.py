@@ -23,7 +23,15 @@ from zoo.kinds import check_kinds
 from zoo.layers import Init, check_size, initialize
 from zoo.losses import balanced_weights, compute_loss, l1_penalty, mix
 from zoo.metrics import Average
-from zoo.optim import check_line_search, hidden_layers, limit_norms, make_optimizer, rate_factor, repeatable
+from zoo.optim import (
+    check_line_search,
+    clip_by_norm,
+    hidden_layers,
+    limit_norms,
+    make_optimizer,
+    rate_factor,
+    repeatable,
+)
 from zoo.recipe import Recipe
 from zoo.registry import MODELS
 from zoo.seeds import mixed_seed
@@ -376,17 +384,23 @@ class ImageClassifier(L.LightningModule):
             ValueError: If the network or the trainer does not go with the recipe.
         """
         self.check_recipe(self.trainer)
-        # On a CPU the fused step saves a fifth of VGG's time. It takes no gradients of a scaler's, with momentum no
-        # parameters that join the others later, and no shares of parameters.
-        are_whole = all(type(parameter) is nn.Parameter for parameter in self.parameters())
-        can_fuse = are_whole and self.trainer.precision != "16-mixed" and not self.finetune.changes
-        fused = True if self.device.type == "cpu" and can_fuse else None
+        fused = True if self._can_fuse() else None
         optimizer = make_optimizer(self, self.stages(), self.recipe, head_lr=self.finetune.head_lr, fused=fused)
         self.trainer.fit_loop.setup_data()  # counts the batches, also when the run ends by steps
         total_steps = self.trainer.estimated_stepping_batches
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         schedule = LambdaLR(optimizer, lambda step: rate_factor(self.recipe, step, total_steps, steps_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _can_fuse(self) -> bool:
+        """Whether the optimiser can take its step in one pass, which on a CPU saves a fifth of VGG's time.
+
+        That takes no gradients of a scaler's, with momentum no parameters that join the others later, and no shares of
+        parameters.
+        """
+        if self.device.type != "cpu" or self.trainer.precision == "16-mixed" or self.finetune.changes:
+            return False
+        return all(type(parameter) is nn.Parameter for parameter in self.parameters())
 
     def check_recipe(self, trainer: L.Trainer) -> None:
         """Check that this network can be trained as its recipe and its `finetune` say.
@@ -421,7 +435,9 @@ class ImageClassifier(L.LightningModule):
         if not value:
             return
         plugin, algorithm = self.trainer.precision_plugin, gradient_clip_algorithm or "norm"
-        if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+        if algorithm == "norm" and self.dtype == torch.float32 and self._can_fuse():
+            clip_by_norm(optimizer, value)
+        elif isinstance(plugin, MixedPrecision) and plugin.scaler is None:
             # Lightning refuses to clip for a fused step, which is for gradients of a scaler's: here there is none.
             Precision.clip_gradients(plugin, optimizer, value, GradClipAlgorithmType(algorithm))
         else:

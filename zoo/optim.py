@@ -52,6 +52,22 @@ def make_optimizer(
     return kind(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
 
 
+def clip_by_norm(optimizer: torch.optim.Optimizer, largest: float) -> None:
+    """What `torch.nn.utils.clip_grad_norm_` does with all parameters, of 32 bits, on a CPU, but faster.
+
+    Its norm takes twice as long as BLAS's product of the gradient with itself, which is 2 % of VGG-16's step.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    flat = [_in_memory_order(p.grad) for p in parameters]
+    norm = torch.stack([torch.dot(gradient, gradient) for gradient in flat]).sum().sqrt()
+    torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+
+
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    is_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor.permute(0, 2, 3, 1).flatten() if is_last else tensor.flatten()
+
+
 def parameter_groups(
     model: nn.Module, stages: list[nn.Module], recipe: Recipe, head_lr: float = 0.0
 ) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.convolution import Conv2d
 from zoo.layers import Activation, Norm, make_activation, make_norm2d
 
 Shortcut = Literal["A", "B", "C", "none"]
@@ -152,7 +153,7 @@ class PreActivationBottleneck(PreActivationBlock):
 def conv(kernel_size: int, in_channels: int, out_channels: int, norm: Norm, stride: int = 1) -> nn.Conv2d:
     """A convolution that keeps the size, or divides it by `stride`; it has a bias only if nothing normalises."""
     padding = kernel_size // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=norm == "none")
+    return Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=norm == "none")
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:

@@ -23,6 +23,7 @@ from typing import ClassVar
 from torch import nn
 
 from zoo.classifier import ImageClassifier
+from zoo.convolution import Conv2d
 from zoo.layers import Activation, Init, Norm, krizhevsky_lrn, make_activation, make_norm2d
 
 # Table 1 of the paper: the kernel sizes of the convolutions in each of the five stages, and the stages' widths.
@@ -95,7 +96,7 @@ def make_features(config: str, in_channels: int, norm: Norm, activation: Activat
     layers: list[nn.Module] = []
     for width, kernel_sizes in zip(WIDTHS, CONVOLUTIONS[config], strict=True):
         for kernel_size in kernel_sizes:
-            conv = nn.Conv2d(in_channels, width, kernel_size, padding=kernel_size // 2)
+            conv = Conv2d(in_channels, width, kernel_size, padding=kernel_size // 2)
             layers += [conv, *make_norm2d(norm, width), make_activation(activation)]
             in_channels = width
         if config == "A-LRN" and width == WIDTHS[0]:
