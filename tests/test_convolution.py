@@ -1,6 +1,7 @@
 """Convolutions of small images as matrix products: what `nn.Conv2d` gives, forward and backward."""
 
 import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,7 +120,16 @@ def test_devices_and_tracers_get_torchs_convolution(products: list[torch.Size]) 
     graph = torch.export.export(layer, (images,)).graph
     assert "conv2d" in str([node.target for node in graph.nodes])
     assert torch.compile(layer, backend="eager")(images).shape == (2, 4, 2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        traced = torch.jit.trace(layer, (images,))
+    torch.testing.assert_close(traced(images[:1]), layer(images[:1]))
+    products.clear()
+    one_by_one = torch.func.vmap(torch.func.grad(lambda image: layer(image[None]).square().sum()))(images)
     assert not products
+    images.requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(layer(images).square().sum(), images)[0], one_by_one)
+    products.clear()
     layer(images)
     assert products == [images.shape]
 

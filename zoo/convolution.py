@@ -11,7 +11,6 @@ FEW = 4
 """Positions of the output up to which the product is faster for any number of channels."""
 SEVERAL, MANY_CHANNELS = 16, 256
 """Positions up to which it is faster for at least so many channels of the input."""
-
 ROWS = 256
 """Of a product at once: with 512 channels in bfloat16 oneDNN takes half as long again for each row of 1,024."""
 
@@ -24,7 +23,7 @@ class Conv2d(nn.Conv2d):
     convolutions on CPUs, goes along the rows of an image instead, and those of 4 or 2 pixels leave most of its
     registers empty. With 512 channels and 64 images of 2 x 2 pixels the product took a third of the time in float32 and
     a fifth in bfloat16, forward and backward, on two cores with AMX. Elsewhere (GPUs, larger images, groups,
-    torch.compile, export) this is torch's convolution.
+    torch.compile, torch.func, export) this is torch's convolution.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,8 +38,7 @@ class Conv2d(nn.Conv2d):
         return output
 
     def _is_faster_as_product(self, images: Tensor) -> bool:
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-        if is_traced or images.device.type != "cpu":
+        if images.device.type != "cpu" or _is_transformed():
             return False
         is_plain = self.groups == 1 and self.dilation == (1, 1) and self.padding_mode == "zeros"
         if not is_plain or isinstance(self.padding, str) or images.ndim != 4 or images.shape[1] != self.in_channels:
@@ -97,6 +95,13 @@ class _Product(torch.autograd.Function):
         return of_images, of_weight, of_bias, None, None
 
 
+def _is_transformed() -> bool:
+    """Whether this is compiled, exported, traced, or under a transform of torch.func: these know torch's operators."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
+
+
 def _matrix(weight: Tensor) -> Tensor:
     """A row for each output channel, in the order in which `_Product` lists what a kernel sees."""
     return weight.permute(0, 2, 3, 1).flatten(1)
@@ -111,15 +116,14 @@ def _output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> tuple
 def _views(
     size: Pair, output_size: Pair, kernel: Pair, stride: Pair, padding: Pair
 ) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """For each pixel of the kernel, the positions of the output from which it lies on the image, and on what pixels."""
-    for offsets in itertools.product(range(kernel[0]), range(kernel[1])):
-        positions, pixels = [], []
-        for i, offset in enumerate(offsets):
-            shift = offset - padding[i]
-            first = max(0, -(shift // stride[i]))
-            last = min(output_size[i] - 1, (size[i] - 1 - shift) // stride[i])
-            is_any = first <= last
-            positions.append(slice(first, last + 1) if is_any else slice(0, 0))
-            start, end = first * stride[i] + shift, last * stride[i] + shift
-            pixels.append(slice(start, end + 1, stride[i]) if is_any else slice(0, 0))
-        yield (positions[0], positions[1]), (pixels[0], pixels[1])
+    """For each pixel of the kernel, the positions of the output where it lies on the image, and on which pixels."""
+    axes = (_views_along(*axis) for axis in zip(size, output_size, kernel, stride, padding, strict=True))
+    for (rows, rows_seen), (columns, columns_seen) in itertools.product(*axes):
+        yield (rows, columns), (rows_seen, columns_seen)
+
+
+def _views_along(size: int, output_size: int, kernel: int, stride: int, padding: int) -> Iterator[tuple[slice, slice]]:
+    for shift in range(-padding, kernel - padding):
+        first, last = max(0, -(shift // stride)), min(output_size - 1, (size - 1 - shift) // stride)
+        number, start = max(0, last - first + 1), first * stride + shift
+        yield slice(first, first + number), slice(start, start + number * stride, stride)
