@@ -163,7 +163,9 @@ def precision(rounds: int) -> dict[str, Any]:
             "ratio": ratio(measured["bf16-mixed"], measured["32-true"]),
             "contenders": facts(measured),
         }
-    return {"instructions": instructions, "families": found, "convolution_ratio": round(convolution_ratio(rounds), 4)}
+    gain = round(convolution_ratio(rounds), 4)
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return {"instructions": instructions, "limited_to": limit, "families": found, "convolution_ratio": gain}
 
 
 def convolution_ratio(rounds: int) -> float:
