@@ -102,8 +102,7 @@ def speed_table() -> str:
 def precision_table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """What bfloat16 gains on each kind of CPU that was measured, and what it gains one convolution."""
     runs = {name: found[f"precision-{name}"] for name in BFLOAT16_OF_CPUS if f"precision-{name}" in found}
-    limits = {name: f"`ONEDNN_MAX_CPU_ISA={limit}`" for name, run in runs.items() if (limit := run.get("limited_to"))}
-    columns = [f"{name} ({limits.get(name, run['hardware']['processor'])})" for name, run in runs.items()]
+    columns = [f"{name} ({run['hardware']['processor']})" for name, run in runs.items()]
     lines = [f"| `bf16-mixed` / `32-true` | {' | '.join(columns)} |", f"|---|{'---:|' * len(runs)}"]
     for family, (model, size, _, batch, _) in FAMILIES.items():
         ratios = [f"{run['families'][family]['ratio']:.2f} x" for run in runs.values()]

@@ -22,7 +22,7 @@ class Conv2d(nn.Conv2d):
     output (Chellapilla et al. 2006, https://inria.hal.science/inria-00112631). oneDNN, which computes torch's
     convolutions on CPUs, goes along the rows of an image instead, and those of 4 or 2 pixels leave most of its
     registers empty. With 512 channels and 64 images of 2 x 2 pixels the product took a third of the time in float32 and
-    a fifth in bfloat16, forward and backward, on two cores with AMX. Elsewhere (GPUs, larger images, groups,
+    a sixth in bfloat16, forward and backward, on two cores with AMX. Elsewhere (GPUs, larger images, groups,
     torch.compile, torch.func, export) this is torch's convolution.
     """
 

@@ -1,7 +1,5 @@
 """Number formats of training: which device a run computes on, what that can compute in, and what is fast there."""
 
-import os
-
 from zoo.registry import nearest
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
@@ -47,17 +45,11 @@ def find_device(accelerator: str) -> str:
 
 
 def bfloat16_instructions() -> str | None:
-    """The fastest of `BFLOAT16_OF_CPUS` that this machine's CPU has, and that oneDNN may use.
-
-    Its variable `ONEDNN_MAX_CPU_ISA` names the newest instructions that it may use; `AVX512_CORE_BF16` leaves out AMX.
-    """
+    """The fastest of `BFLOAT16_OF_CPUS` that this machine's CPU has."""
     import torch
 
     able = torch.cpu.get_capabilities()
-    newest = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
-    without_amx = "AMX" not in newest and newest != "DEFAULT"
-    allowed = BFLOAT16_OF_CPUS[1:] if without_amx else BFLOAT16_OF_CPUS
-    return next((name for name in allowed if able.get(name)), None)
+    return next((name for name in BFLOAT16_OF_CPUS if able.get(name)), None)
 
 
 def is_fast_in_bfloat16(device: str) -> bool:
