@@ -118,6 +118,9 @@ def test_the_page_of_growth_says_where_the_knee_is(tmp_path: Path) -> None:
     assert "An epoch costs 100 ms" in text
     assert "at 1,000 images" in text
     assert "2.00 times as many" in text
+    assert "matrix products" not in text
+    found["image_size"][0]["tensors"] /= 1.5
+    assert "At 32 pixels `zoo fit` is 1.50 times as fast as the loop" in page(found, "here")
     assert all(path.name in text for path in write_pictures(found, tmp_path))
 
 
