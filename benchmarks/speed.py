@@ -248,7 +248,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"epochs that count (default: {ROUNDS})")
     options = parser.parse_args()
     known = jobs(str(Path(options.mnist).absolute()), str(Path(options.tree).absolute()), options.rounds)
+    threads = torch.get_num_threads()
     for name in options.jobs:
+        torch.set_num_threads(threads)  # the job before may have wanted one
         figures = {**known[name](), **environment()}
         RESULTS.mkdir(exist_ok=True)
         text = re.sub(r"--data\.root \S+", "--data.root DIR", json.dumps(figures, indent=2))
