@@ -120,9 +120,11 @@ def test_devices_and_tracers_get_torchs_convolution(products: list[torch.Size]) 
     graph = torch.export.export(layer, (images,)).graph
     assert "conv2d" in str([node.target for node in graph.nodes])
     assert torch.compile(layer, backend="eager")(images).shape == (2, 4, 2, 2)
+    assert not products
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         traced = torch.jit.trace(layer, (images,))
+    assert "aten::_convolution" in str(traced.graph)
     torch.testing.assert_close(traced(images[:1]), layer(images[:1]))
     products.clear()
     one_by_one = torch.func.vmap(torch.func.grad(lambda image: layer(image[None]).square().sum()))(images)
