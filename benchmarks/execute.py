@@ -31,7 +31,7 @@ from zoo.benchmarks.recorder import Recorder, rounded
 from zoo.benchmarks.results import new_result, write_result
 from zoo.benchmarks.settings import Settings
 from zoo.cached import cache_features, why_not_cached
-from zoo.checkpoint import AtomicCheckpointIO
+from zoo.checkpoint_io import AtomicCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.datamodules.base import ImageDataModule
 from zoo.datamodules.machine import available_cpus

@@ -9,7 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from zoo import names as model_names
-from zoo.checkpoint import AtomicCheckpointIO
+from zoo.checkpoint_io import AtomicCheckpointIO
 from zoo.classifier import ImageClassifier
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.parser import HELP, Parser, restrict_imports

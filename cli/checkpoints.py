@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from zoo.checkpoint import LAST
+from zoo.checkpoint_io import LAST
 from zoo.divergence import DivergedError, check_weights
 
 

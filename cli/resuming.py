@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.checkpoint import LAST, PREVIOUS, load_weights, read_checkpoint
+from zoo.checkpoint import load_weights, read_checkpoint
+from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli.errors import UserError, describe
 from zoo.training_state import check_training_state
 

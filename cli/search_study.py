@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from zoo.checkpoint import LAST, PREVIOUS
+from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli import front
 from zoo.cli.metrics_log import read_metrics
 from zoo.cli.search_space import Varied, typed

@@ -18,7 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.activation_checkpointing import checkpoint_activations
 from zoo.cached import cache_features, why_not_cached
-from zoo.checkpoint import LAST, PREVIOUS, load_weights, read_checkpoint
+from zoo.checkpoint import load_weights, read_checkpoint
+from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint

@@ -14,7 +14,8 @@ import torch
 
 from tests.conftest import PYTHON_PATH, command, environment
 from tests.pulse import PULSE, step_in
-from zoo.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, read_checkpoint
+from zoo.checkpoint import read_checkpoint
+from zoo.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from zoo.cli.metrics_log import read_metrics
 from zoo.weight_files import remove_unfinished
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from zoo.checkpoint import AtomicCheckpointIO
+from zoo.checkpoint_io import AtomicCheckpointIO
 from zoo.cli.checkpoints import BestCheckpoint
 from zoo.cli.front import prepare
 from zoo.cli.messages import shorten

@@ -1,5 +1,6 @@
 """What is required of training: deterministic algorithms, finite numbers, and checkpoints of compiled networks."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import zoo
-from tests.conftest import Zoo
+from tests.conftest import PYTHON_PATH, Zoo
 from zoo.checkpoint import read_checkpoint
 from zoo.classifier import ImageClassifier
 from zoo.divergence import GPU_CHECK_INTERVAL, TOLERATED, DivergedError, LossWatch
@@ -174,7 +175,7 @@ def loss_on(device: str, value: float) -> Any:
 
 def trainer_of(precision: str) -> Any:
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.125}])
-    return SimpleNamespace(precision=precision, optimizers=[optimizer], current_epoch=2, global_step=77)
+    return SimpleNamespace(precision=precision, optimizers=[optimizer], current_epoch=2, global_step=77, world_size=1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -284,6 +285,26 @@ def test_the_command_ends_at_a_loss_that_is_no_number(
     lines = [line for line in (done.out + done.err).splitlines() if "training loss" in line]
     assert len(lines) == 1
     assert "the training loss is nan at epoch 2, step 15, learning rate 0.000" in lines[0]
+    last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    assert (last["epoch"], last["global_step"]) == (0, 10)
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_all_processes_end_at_the_loss_of_one_that_is_no_number(
+    process: int, zoo_command: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQ-N1: whichever of two it is, one line has epoch, step, rate and loss, and run.json says why the run ended."""
+    monkeypatch.setenv("ZOO_ALLOW_IMPORTS", "tests")
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
+    words = ["fit", "--model", "mlp", "--data.train_size", 200, "--recipe.epochs", 3, "--recipe.batch_size", 20]
+    words += ["--trainer.accelerator", "cpu", "--trainer.devices", 2, "--trainer.strategy", "ddp", "--run_dir", "run"]
+    words += ["--trainer.callbacks", "tests.poison.NoNumber", "--trainer.callbacks.process", process]
+    done = zoo_command(*words)
+    assert done.status == 1, done.err
+    (line,) = [line for line in (done.out + done.err).splitlines() if line.startswith("zoo: ")]
+    assert line.startswith("zoo: the training loss is nan at epoch 2, step 15, learning rate 0.000")
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "diverged"
     last = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
     assert (last["epoch"], last["global_step"]) == (0, 10)
     assert all(value.isfinite().all() for value in last["state_dict"].values())

@@ -8,15 +8,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+import zoo
 from tests.conftest import Zoo
 from tests.here import FIT, RESUME, assert_one_line, run_here, step
 from tests.kill_cases import EPOCHS, SHORT, STEPS, differences, try_write
-from zoo.checkpoint import LAST, PREVIOUS
+from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli.metrics_log import read_metrics
+from zoo.datamodules import Digits
 
 NOBODY = 65534
 
@@ -178,6 +183,20 @@ def test_a_read_only_folder_is_said(place: str, whole: Path, stopped: Path) -> N
         assert step(folder / "run/checkpoints" / LAST) == 2 * STEPS + 4
         assert run_here(folder, *RESUME) == 0
         assert differences(whole, folder / "run") == []
+
+
+def test_a_trainer_of_the_users_says_so_too() -> None:
+    """REQ-R4: Lightning's own way to write ends without a word, and without a file."""
+    model, data = zoo.create_model("mlp", image_size=8), Digits()
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "checkpoints").mkdir()
+        save = ModelCheckpoint(folder / "checkpoints", "last")
+        trainer = L.Trainer(accelerator="cpu", max_epochs=1, limit_train_batches=2, callbacks=[save], **quiet)
+        with read_only(folder / "checkpoints"), pytest.raises(PermissionError):
+            trainer.fit(model, datamodule=data)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.2])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
@@ -93,6 +94,40 @@ def test_names_of_classes_in_a_sound_checkpoint_are_never_looked_at(marker: Path
     ):
         assert type(model) is model_class("lenet5")
         assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in expected.items())
+
+
+VERBS = ("fit", "validate", "test", "predict")
+QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def plain_trainer() -> L.Trainer:
+    """A trainer as anybody makes it, which knows nothing of this package."""
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=1,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        **QUIET,
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("hostile", ["code", "names"])
+def test_a_trainer_of_the_users_runs_nothing_either(hostile: str, verb: str, marker: Path, tmp_path: Path) -> None:
+    """REQ-S2: Lightning's trainer, given a checkpoint by the Python API, would run what is in it."""
+    path = checkpoint_with_names(tmp_path / "weights.ckpt")
+    if hostile == "code":
+        torch.save({**torch.load(path, weights_only=True), "more": Payload(marker)}, path)
+    run, words = getattr(plain_trainer(), verb), {"datamodule": Digits(image_size=32), "ckpt_path": path}
+    if hostile == "code":
+        with pytest.raises(ValueError, match="holds more than tensors"):
+            run(zoo.create_model("lenet5"), **words)
+    elif verb == "fit":
+        with pytest.raises(KeyError, match="contains only the model"):
+            run(zoo.create_model("lenet5"), **words)
+    else:
+        assert run(zoo.create_model("lenet5"), **words)
 
 
 @pytest.mark.parametrize("verb", ["test", "predict", "export"])
@@ -224,6 +259,13 @@ def test_python_reads_no_address(address: str) -> None:
             load(address)
     with pytest.raises(ValueError, match="is an address: fetch the file, and name it"):
         zoo.create_model("lenet5", pretrained=address)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_trainer_of_the_users_reads_no_address(verb: str, address: str) -> None:
+    """REQ-S2: nor does Lightning's trainer with one of our models."""
+    with pytest.raises(ValueError, match="is an address: weights are read from local files only"):
+        getattr(plain_trainer(), verb)(zoo.create_model("mlp"), datamodule=Digits(), ckpt_path=address)
 
 
 def test_whatever_loads_says_that_only_weights_are_loaded(

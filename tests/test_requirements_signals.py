@@ -13,7 +13,7 @@ from tests.conftest import ROOT, Zoo, command, environment
 from tests.here import FIT, RESUME, run_here, step
 from tests.kill_cases import differences
 from tests.pulse import SIGNALS
-from zoo.checkpoint import LAST
+from zoo.checkpoint_io import LAST
 from zoo.cli.metrics_log import MetricsCSV, read_metrics
 
 

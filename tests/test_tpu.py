@@ -122,7 +122,7 @@ def test_the_loss_is_looked_at_where_that_costs_little(device: str, looks: int) 
     asked: list[int] = []
     loss: Any = SimpleNamespace(device=SimpleNamespace(type=device), item=lambda: asked.append(0) or 1.0)
     for number in (0, GPU_CHECK_INTERVAL + 1):
-        LossWatch().check(loss, number, SimpleNamespace(precision="32-true"))  # type: ignore[arg-type]
+        LossWatch().check(loss, number, SimpleNamespace(precision="32-true", world_size=1))  # type: ignore[arg-type]
     assert len(asked) == looks
 
 

@@ -1,4 +1,4 @@
-"""Reading checkpoints without running code, and writing them so that a crash leaves the previous one intact."""
+"""Models from checkpoints and other files of weights: what a file says is checked before it is believed."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -17,7 +16,7 @@ from zoo.finetune import Finetune
 from zoo.pretrained import hub_path
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, create_model, model_class, nearest
-from zoo.weight_files import atomic_file, check_tensors, read_content
+from zoo.weight_files import check_tensors, read_content
 from zoo.weights import HUB, SUFFIXES
 
 
@@ -204,29 +203,3 @@ def _check_parts(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> No
             facts[key] = kind(**said).as_dict()
         except ValueError as error:
             raise wrong(path, error) from error
-
-
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-"""A run's newest checkpoint, and the one before it."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames: the previous checkpoint survives any failure.
-
-    The one before `last.ckpt` is kept as `previous.ckpt`, in case a disk damages the newest.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Save `checkpoint` at the local `path`.
-
-        Raises:
-            OSError: If the disk is full or the folder cannot be written to.
-        """
-        target = Path(path)
-        with atomic_file(target, target.with_name(PREVIOUS) if target.name == LAST else None) as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:  # its archive is incomplete, says torch: what stopped it came before
-                raise (error.__context__ or error) from None

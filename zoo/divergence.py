@@ -28,6 +28,7 @@ class LossWatch:
         """Look at the loss of a training step: on a CPU of each, else of one in `GPU_CHECK_INTERVAL`, on a TPU of none.
 
         A TPU would have to run the half of the step that there is so far; `check_weights` looks after each epoch.
+        Several processes look at their losses together, and all end at the same step.
 
         Raises:
             DivergedError: If it is not finite, with epoch, step and rate.
@@ -37,17 +38,21 @@ class LossWatch:
         is_due = loss.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0
         if not (is_due or self._in_a_row):  # after one that was not finite, look at each
             return
-        self._in_a_row = 0 if math.isfinite(loss.item()) else self._in_a_row + 1
+        value = _over_processes(loss, trainer).item()
+        self._in_a_row = 0 if math.isfinite(value) else self._in_a_row + 1
         if self._in_a_row > (TOLERATED if trainer.precision == "16-mixed" else 0):
-            check_loss(loss, trainer)
+            rate = trainer.optimizers[0].param_groups[-1]["lr"]
+            where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}, learning rate {rate:.3g}"
+            raise DivergedError(f"the training loss is {value} at {where}: try a lower --recipe.lr")
 
 
-def check_loss(loss: Tensor, trainer: Trainer) -> None:
-    """Raise DivergedError unless the loss of a training step is finite."""
-    if not math.isfinite(loss.item()):
-        rate = trainer.optimizers[0].param_groups[-1]["lr"]
-        where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}, learning rate {rate:.3g}"
-        raise DivergedError(f"the training loss is {loss.item()} at {where}: try a lower --recipe.lr")
+def _over_processes(loss: Tensor, trainer: Trainer) -> Tensor:
+    """The loss; of several processes, their sum, which is no finite number if one of theirs is none."""
+    if trainer.world_size == 1:
+        return loss
+    total = trainer.strategy.reduce(loss.detach().float().clone(), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
 
 
 def check_weights(model: nn.Module, epoch: int) -> None:
