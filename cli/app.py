@@ -18,7 +18,7 @@ from zoo.cli.progress import RunProgress
 from zoo.cli.quiet import skip_driver_search
 from zoo.cli.recipes import add_finetune, add_pretrained, add_recipe, check_recipe, recipe_changes, resolve_recipe
 from zoo.cli.starting import find_weights, load_weights, prepare_finetune, prepare_images, read_finetune
-from zoo.datamodules.base import ImageDataModule
+from zoo.datamodules.base import LARGEST_SEED, ImageDataModule
 from zoo.finetune import Finetune
 from zoo.pretrained import Pretrained
 from zoo.recipe import Recipe
@@ -170,8 +170,11 @@ class ZooCLI(LightningCLI):
 
     def _set_seed(self) -> None:
         """Seed the run, or say what is wrong with the seed."""
-        with user_errors(ValueError):
-            super()._set_seed()
+        seed = self.config.get("seed_everything")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+            what = "null" if seed is None else seed
+            raise UserError(f"seed_everything is {what}: it must be a whole number from 0 to {LARGEST_SEED}")
+        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         """Leave the checkpoint alone: Lightning would let it override the command line and import what it names."""

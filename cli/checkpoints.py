@@ -1,6 +1,7 @@
 """The two checkpoints of a run: the best epoch, and the last moment."""
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with what was reached before the interruption."""
         assert self.dirpath is not None
+        if is_lost(state_dict, Path(self.dirpath)):
+            return  # and choose anew
         super().load_state_dict(moved(state_dict, Path(self.dirpath)))
         self._highest = state_dict["highest"]
         self._kept = tuple(state_dict["kept"]) or None
@@ -140,6 +143,20 @@ def _validation_follows(trainer: Trainer) -> bool:
     loop = trainer.fit_loop
     assert loop._data_fetcher is not None
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def lost_best(folder: Path, checkpoint: Mapping[str, Any]) -> list[str]:
+    """A line for the user if the best epoch of a run that goes on is no longer there."""
+    states = [state for state in checkpoint["callbacks"].values() if "kept" in state]
+    if not any(is_lost(state, folder / "checkpoints") for state in states):
+        return []
+    return [f"'{folder / 'checkpoints'}' has no best.ckpt any more: the best epoch is that of those that follow"]
+
+
+def is_lost(state: Mapping[str, Any], folder: Path) -> bool:
+    """Whether there was a best epoch, which is neither in the folder nor where it was written."""
+    path = state["best_model_path"]
+    return bool(path) and not any(place.is_file() for place in (folder / Path(path).name, Path(path)))
 
 
 def moved(state: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from zoo.cli.errors import UserError, describe
 
 LARGEST_DEPTH, LARGEST_NUMBER = 30, 10_000
 """Of settings: what is deeper or longer is a mistake, or a few lines of aliases that stand for millions."""
+MERGE = "tag:yaml.org,2002:merge"
 GROUPS: dict[str, tuple[tuple[type, ...], str]] = {
     "model": ((str, dict), "a name, or settings such as {class_path: mlp}"),
     "data": ((str, dict), "a name, or settings such as {class_path: digits}"),
@@ -30,6 +31,8 @@ def read_config(source: str) -> dict[str, Any]:
         UserError: If a setting stands there twice, settings are nested too deeply, or the file names another.
     """
     try:
+        if Path(source).exists() and not Path(source).is_file():
+            raise UserError(f"'{source}' is no file: name a configuration file")
         text = Path(source).read_text() if Path(source).is_file() else source
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _check_settings(source, node)
@@ -57,6 +60,16 @@ def _check_content(source: str, content: dict[Any, Any]) -> None:
         if group in content and not isinstance(content[group], kinds):
             what = "null" if content[group] is None else content[group]
             raise UserError(f"{group} is {what}: it must be {example}")
+    for group in ("model", "data"):
+        settings = content.get(group)
+        if not isinstance(settings, dict) or "class_path" not in settings:
+            continue
+        if "dict_kwargs" in settings:
+            raise UserError(f"{group}.dict_kwargs is {settings['dict_kwargs']}: arguments go into init_args")
+        arguments = settings.get("init_args", {})
+        if not isinstance(arguments, dict):
+            what = "null" if arguments is None else arguments
+            raise UserError(f"{group}.init_args is {what}: it must be settings, or be left out")
 
 
 def _check_settings(source: str, node: yaml.Node | None) -> None:
@@ -78,8 +91,12 @@ def _settings(source: str, node: yaml.Node | None, name: str = "", depth: int = 
             yield from _settings(source, value, f"{name}[{position}]", depth + 1)
             yield f"{name}[{position}]", value.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
+        merges = [key for key, _ in node.value if key.tag == MERGE]
+        if len(merges) > 1:
+            lines = " and ".join(str(key.start_mark.line + 1) for key in merges[:2])
+            raise UserError(f"'{source}' merges twice into one place (<<), in lines {lines}: write <<: [*one, *other]")
         for key, value in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":  # what is merged gives way to what stands there
+            if key.tag == MERGE:  # what is merged gives way to what stands there
                 continue
             full = f"{name}.{key.value}".removeprefix(".").replace(".init_args.", ".").removesuffix(".init_args")
             if key.value != "init_args":

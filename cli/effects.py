@@ -26,6 +26,9 @@ NEVER = {
 }
 LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_nodes": 1, "log_every_n_steps": 0}
 INSTEAD = {
+    "GradientAccumulationScheduler": "use --trainer.accumulate_grad_batches",
+    "EMAWeightAveraging": "set --recipe.ema",
+    "WeightAveraging": "set --recipe.ema or --recipe.swa",
     "LearningRateFinder": "set --recipe.lr",
     "BatchSizeFinder": "set --recipe.batch_size",
     "StochasticWeightAveraging": "set --recipe.swa",
@@ -35,6 +38,13 @@ INSTEAD = {
 """Callbacks of Lightning's that would change what the recipe says, or take up another run, without a word."""
 MONITORED = [f"{stage}/{metric}" for stage in ("train", "val") for metric in ("loss", "acc")]
 WATCHERS = ("EarlyStopping", "ModelCheckpoint")
+OF_FITTING = (*WATCHERS, "LearningRateMonitor")
+"""Callbacks that do nothing but in training."""
+OF_VALIDATION = ("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps")
+OF_DRY_RUN = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_test_batches")
+"""What `fast_dev_run` would override."""
+WITHOUT_CHECKPOINTS = {"enable_checkpointing": False, "barebones": True}
+"""Settings of the trainer's with which a run keeps nothing."""
 OF_HIDDEN = {"norm": "none", "dropout": 0, "activation": "relu"}
 """Arguments of the perceptrons that are for hidden layers, and the values at which they do nothing."""
 MAXOUT_PIECES = 5
@@ -65,8 +75,9 @@ def check_effects(verb: str, config: Namespace, defaults: Mapping[str, Any], arg
         raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: it must be greater than 0")
     callbacks = list(_callbacks(trainer))
     for callback in callbacks:
-        _check_callback(callback, callbacks)
+        _check_callback(callback, callbacks, verb, validates=trainer.limit_val_batches != 0)
     if verb == "fit":
+        _check_length(said)
         _check_run(config, callbacks)
         _check_place(config, arguments)
         _check_hidden(config.get("model.init_args") or {})
@@ -78,6 +89,10 @@ def _unused(verb: str, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         split = name.removeprefix("limit_").removesuffix("_batches")
         if name in NEVER:
             yield name, NEVER[name]
+        elif name == "barebones" and verb in ("validate", "test"):
+            yield name, f"zoo {verb} would have no result to show, leave it out"
+        elif name == "default_root_dir" and verb != "fit" and not said.get("logger"):
+            yield name, f"zoo {verb} writes nothing there, leave it out"
         elif name in OF_TRAINING and verb != "fit":
             yield name, f"zoo {verb} does not train, leave it out"
         elif split in ("val", "test", "predict") and name.startswith("limit_") and split not in SPLITS[verb]:
@@ -96,14 +111,35 @@ def _callbacks(trainer: Namespace) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield str(callback.class_path), callback.get("init_args") or {}
 
 
-def _check_callback(callback: tuple[str, Mapping[str, Any]], callbacks: list[tuple[str, Mapping[str, Any]]]) -> None:
+def _check_callback(
+    callback: tuple[str, Mapping[str, Any]],
+    callbacks: list[tuple[str, Mapping[str, Any]]],
+    verb: str,
+    *,
+    validates: bool,
+) -> None:
     path, arguments = callback
     name, monitor = path.rpartition(".")[2], arguments.get("monitor")
     if name in INSTEAD:
         raise UserError(f"the callback {name} does not go with a recipe: {INSTEAD[name]}")
     knows_metrics = all(other.startswith("lightning.") for other, _ in callbacks)  # one of the user's may log more
+    if name in OF_FITTING and verb != "fit":
+        raise UserError(f"the callback {name} is for training, and zoo {verb} does not train: leave it out")
     if name in WATCHERS and knows_metrics and monitor is not None and monitor not in MONITORED:
         raise UserError(f"the monitor of {name} is '{monitor}'.{nearest(str(monitor), MONITORED)}")
+    if name in WATCHERS and str(monitor).startswith("val/") and not validates:
+        raise UserError(f"the monitor of {name} is '{monitor}', but trainer.limit_val_batches is 0: choose")
+
+
+def _check_length(said: Mapping[str, Any]) -> None:
+    """Of settings that say how long a run is, or how often it validates, those that others leave nothing to do."""
+    for names, owner, is_off in (
+        (OF_VALIDATION, "limit_val_batches", said.get("limit_val_batches") == 0),
+        ((*OF_DRY_RUN, *OF_VALIDATION), "fast_dev_run", bool(said.get("fast_dev_run"))),
+    ):
+        for name in names if is_off else ():
+            if name in said:
+                raise UserError(f"trainer.{name} is {said[name]}, and trainer.{owner} is {said[owner]}: choose")
 
 
 def _check_hidden(arguments: Mapping[str, Any]) -> None:
@@ -135,10 +171,16 @@ def _check_run(config: Namespace, callbacks: list[tuple[str, Mapping[str, Any]]]
         )
     if config.no_test and trainer.limit_test_batches is not None:
         raise UserError(f"trainer.limit_test_batches is {trainer.limit_test_batches}, and no_test is true: choose")
-    if config.get("checkpoint_every") and trainer.enable_checkpointing is False:
-        raise UserError(
-            f"checkpoint_every is {config.checkpoint_every}, and trainer.enable_checkpointing false: choose"
-        )
+    for name, value in (*WITHOUT_CHECKPOINTS.items(), ("fast_dev_run", trainer.fast_dev_run or None)):
+        if trainer[name] != value or trainer[name] is None:
+            continue
+        what = f"trainer.{name} is {str(value).lower()}, with which nothing is kept"
+        if config.get("checkpoint_every"):
+            raise UserError(f"checkpoint_every is {config.checkpoint_every}, and {what}: choose")
+        if config.get("resume") and name in WITHOUT_CHECKPOINTS:
+            raise UserError(f"{what}: a run that is resumed keeps its checkpoints, leave it out")
+    if config.get("ckpt_path") and config.get("pretrained"):
+        raise UserError(f"ckpt_path is {config.ckpt_path} and pretrained is {config.pretrained}: say one of them")
 
 
 def check_batches(settings: Namespace, sizes: Mapping[str, int], batch_size: int, epochs: int | None) -> None:
@@ -162,6 +204,10 @@ def check_batches(settings: Namespace, sizes: Mapping[str, int], batch_size: int
     steps, interval = _limited(batches["train"], settings.limit_train_batches), settings.val_check_interval
     if isinstance(interval, int) and settings.check_val_every_n_epoch is not None and interval > steps:
         raise UserError(f"trainer.val_check_interval is {interval}: an epoch has {steps} batches")
+    every = settings.check_val_every_n_epoch
+    if every is not None and epochs is not None and every > epochs > 0:
+        what = f"the run has {epochs} epochs, and would never be validated"
+        raise UserError(f"trainer.check_val_every_n_epoch is {every}: {what}")
     ends = [settings.max_steps, (epochs or -1) * -(-steps // settings.accumulate_grad_batches)]
     last = min((end for end in ends if end > 0), default=None)
     if settings.min_steps is not None and last is not None and settings.min_steps > last:

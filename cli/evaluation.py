@@ -22,6 +22,7 @@ def evaluate(verb: str, arguments: list[str]) -> int:
         raise UserError(f"ckpt_path is {path} and pretrained is {source}: say one of them")
     if path is None and (source or "false").lower() in FALSE:
         raise UserError(f"{verb} needs a checkpoint: --ckpt_path runs/.../checkpoints/best.ckpt")
+    front.check_idle(verb, arguments, is_rebuilt=path is not None)
     cli = ZooCLI(verb, arguments) if path is None else _rebuild(verb, arguments, path)
     with user_errors(ValueError, OSError):
         read_data(cli.datamodule, verb)

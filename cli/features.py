@@ -29,6 +29,7 @@ DATA_OPTIONS += "other options of data sets name others, with any classes: zoo f
 def run(words: list[str]) -> int:
     """Write the features of a data set's images to a file; the exit status."""
     own, of_data = divide(words)
+    front.check_idle("features", of_data, is_rebuilt=True)
     options = _parser().parse_args(own)
     if options.ckpt_path is None:
         raise UserError("zoo features needs a trained model: --ckpt_path runs/.../checkpoints/best.ckpt")

@@ -18,6 +18,10 @@ FOLLOWS_DATA = {"num_classes", "in_channels", "image_size"}
 """Arguments of a model that the data set decides."""
 MODULES = {"model": "zoo.names", "data": "zoo.datamodules.names"}
 CONFIG = ("--config", "-c")
+IDLE = ("model.init", "model.dropout", "data.augment", "data.sampler", "data.drop_last")
+"""What matters in training alone."""
+OF_TRAINING_IMAGES = ("data.train_size", "data.train_fraction")
+OF_VALIDATION_IMAGES = ("data.val_size", "data.kfold", "data.fold", "data.seed", "seed_everything")
 LISTS = ("--trainer.callbacks", "--trainer.logger", "--trainer.plugins")
 """Options that take several things, one after the other."""
 
@@ -190,3 +194,25 @@ def config_folder(args: list[str]) -> Path | None:
     """The folder of the last `--config FILE`, if there is one."""
     file = option(args, "--config", "-c")
     return None if file is None else Path(file).parent
+
+
+def check_idle(verb: str, arguments: list[str], *, is_rebuilt: bool) -> None:
+    """Look for options that are typed in vain.
+
+    Which images the model was trained on can still decide about mean and deviation, unless these come from it.
+
+    Args:
+        verb: What is done with the model.
+        arguments: The options as `prepare` returns them.
+        is_rebuilt: Whether all that the model knows about its data comes with it.
+
+    Raises:
+        UserError: If there is one.
+    """
+    names = list(IDLE)
+    if is_rebuilt and option(arguments, "--data.normalize") is None:
+        names += {"validate": OF_TRAINING_IMAGES, "test": OF_TRAINING_IMAGES + OF_VALIDATION_IMAGES}.get(verb, ())
+    for name in names:
+        value = option(arguments, f"--{name}")
+        if value is not None:
+            raise UserError(f"{name} is {value}: it changes nothing in zoo {verb}, leave it out")

@@ -31,6 +31,9 @@ def run(words: Sequence[str]) -> int:
         check_repository(options.repository)
         if options.output is not None:
             _check_output(options.output)
+            for name, value in (("private", options.private), ("message", options.message)):
+                if value:
+                    raise UserError(f"--{name} is for what is published, and --output publishes nothing: choose")
         else:
             check_login(options.repository)
     from zoo.cli.trained import load_trained  # three seconds of imports

@@ -15,6 +15,7 @@ HARMLESS = (
     r".*`lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",  # GradScaler may skip the first step
     r".*Trainer\(barebones=True\).*",  # the user said so
     r".*GPU available but not used.*",  # the user said so
+    r"not an exact resume: .*",  # the command says it among its notes
 )
 LOGGERS = (  # "Seed set to 0", tips about other products: the run says what it does itself
     "torch.utils.cpp_extension",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from zoo.cli.training import FitCLI
 
 
+OF_EARLIER = ("command", "started", "status", "seconds", "steps", "best_val_acc", "metrics")
+"""What run.json keeps of the parts of a run that was resumed."""
+
+
 def announce(cli: "FitCLI") -> None:
     """What will be trained, on what, how, and where it is written."""
     recipe, sizes, data = cli.model.recipe, cli.datamodule.sizes, cli.datamodule
@@ -111,7 +115,7 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
     """What run.json says of the parts of a run that is resumed."""
     try:
         before = json.loads(path.read_text())
-        part = {key: before.get(key) for key in ("command", "started", "status", "seconds", "steps")}
+        part = {key: before.get(key) for key in OF_EARLIER if key in before}
         return [*before.get("earlier", []), part]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"'{path}' is damaged: repair it, or delete it to go on without it") from error
@@ -165,7 +169,8 @@ def summary(cli: "FitCLI", record: dict[str, Any]) -> str:
 
 def evaluated(cli: ZooCLI, split: str) -> int | None:
     """How many images the evaluation counted: all of the split, or unknown if the user limited the batches."""
-    return cli.datamodule.sizes.get(split) if getattr(cli.trainer, f"limit_{split}_batches") == 1.0 else None
+    limit = getattr(cli.trainer, f"limit_{split}_batches")  # 1 is one batch, and 1.0 all of them
+    return cli.datamodule.sizes.get(split) if isinstance(limit, float) and limit == 1 else None
 
 
 def accuracy(share: float, count: int | None) -> str:

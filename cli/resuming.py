@@ -13,20 +13,22 @@ if TYPE_CHECKING:
 
 FIXED = ("optimizer", "lr", "momentum", "weight_decay", "decay_all", "layer_decay")
 """Part of the optimiser's state: the checkpoint's values would silently win."""
-LENGTH = ("epochs", "source")
+FREE = ("epochs", "source")
 """What a run may change and still be the same run: to be made longer is what a finished run is resumed for."""
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
     """The newest checkpoint of a run that can be read, its content, and a line if it is not the newest of all.
 
     Raises:
         UserError: If there is none, or all are damaged.
     """
-    faults: list[str] = []
-    for file in checkpoint_files(folder):
+    files = checkpoint_files(folder)
+    faults = [] if files[0].name == LAST else [f"'{folder}' has no checkpoints/{LAST}, though one was written"]
+    for file in files:
         try:
-            return file, read_checkpoint(file, must_be_registered=False), _fallback(file, faults)
+            content = read_checkpoint(file, must_be_registered=False)
+            return file, content, [f"{fault}: going on from the one before, {file.name}" for fault in faults]
         except ValueError as error:
             faults.append(describe(error))
     raise UserError(f"nothing to resume in '{folder}': {'; '.join(faults)}")
@@ -34,14 +36,12 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], str]:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints of a run, the newest first; UserError if it has none."""
+    if (folder / "checkpoints" / LAST).is_dir():
+        raise UserError(f"'{folder / 'checkpoints' / LAST}' is a folder, where the checkpoint is written: move it away")
     files = [file for name in (LAST, PREVIOUS) if (file := folder / "checkpoints" / name).is_file()]
     if not files:
         raise UserError(f"nothing to resume in '{folder}': it has no checkpoints/{LAST}")
     return files
-
-
-def _fallback(file: Path, faults: list[str]) -> str:
-    return f"{faults[0]}: going on from the one before, {file.name}" if faults else ""
 
 
 def check_checkpoint(cli: "FitCLI", path: Path, checkpoint: dict[str, Any]) -> None:
@@ -82,8 +82,10 @@ def check_exactness(cli: "FitCLI", checkpoint: dict[str, Any]) -> list[str]:
 def _of_description(cli: "FitCLI", before: dict[str, Any]) -> list[str]:
     """Differences of the network's arguments and of the recipe."""
     arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in cli.model.hparams.items()}
-    recipe = {key: value for key, value in cli.recipe.as_dict().items() if key not in LENGTH}
+    recipe = {key: value for key, value in cli.recipe.as_dict().items() if key not in FREE}
+    was, now = before["recipe"]["epochs"], cli.recipe.epochs
     return [
+        *([f"recipe.epochs was {was} and is {now}"] if now < was else []),
         *_differences("model.", before["args"], arguments),
         *_differences("recipe.", before["recipe"], recipe),
     ]

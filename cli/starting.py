@@ -101,6 +101,8 @@ def load_weights(cli: "ZooCLI", found: Pretrained) -> list[str]:
     known, data = list(found.class_names), cli.datamodule
     is_same = not known or known == data.class_names
     report = apply_pretrained(cli.model, found, keep_output=is_same)
+    if (init := front.option(cli.arguments, "--model.init")) and not report.skipped:
+        raise UserError(f"model.init is {init}, but all weights come from {found.label}: leave one of them out")
     if cli.verb != "fit" and not is_same:
         what = f"trained on the classes {shortened(known)}, but {data.spec.name} has {shortened(data.class_names)}"
         raise UserError(f"{found.label}: {what}")

@@ -22,7 +22,7 @@ from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, as_list, namespace
-from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint
+from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint, lost_best
 from zoo.cli.effects import check_batches
 from zoo.cli.errors import UserError, describe, user_errors
 from zoo.cli.folder import hold, make_run_folder
@@ -138,8 +138,8 @@ class FitCLI(ZooCLI):
             self.folder = Path(folder)
             checkpoint_files(self.folder)  # nothing is written where there is nothing to resume
             self.held.enter_context(hold(self.folder))
-            self.resume_from, self.checkpoint, fallback = newest_checkpoint(self.folder)
-            self.notices += [fallback] if fallback else []
+            self.resume_from, self.checkpoint, faults = newest_checkpoint(self.folder)
+            self.notices += [*faults, *lost_best(self.folder, self.checkpoint)]
         elif self.config.ckpt_path:
             self.checkpoint = read_checkpoint(self.config.ckpt_path, must_be_registered=False)
             self.resume_from = Path(self.config.ckpt_path)
@@ -219,7 +219,7 @@ def train(cli: FitCLI) -> int:
         elif not isinstance(error, DivergedError) and not trainer.received_sigterm:  # all processes know of these
             print(f"zoo: process {trainer.global_rank}: {hint}")
         return FAILED_STATUS
-    except (ValueError, OSError, MisconfigurationException) as error:  # a file that has gone, a full disk
+    except (ValueError, OSError, MisconfigurationException, ModuleNotFoundError) as error:  # such as a full disk
         finish_record(cli, record, "failed", started)
         if os.environ.get("ZOO_TRACEBACK") == "1":
             raise
@@ -279,6 +279,9 @@ def use_cached_features(cli: FitCLI) -> None:
         return
     with progress_bar("features of the frozen layers") as report:
         cache_features(model, cli.datamodule, report)
+    for name in ("compile", "checkpoint_activations"):
+        if cli.config[name] and cli.trainer.is_global_zero:
+            print(f"note: {name} changes nothing in training: features of the frozen layers are computed once")
 
 
 def test_best(cli: FitCLI) -> None:

@@ -27,6 +27,9 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """A short text that is another one for other images."""
 
+    def content(self) -> str:
+        """The same for images that may have been moved to another place since."""
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -73,6 +76,10 @@ class Arrays:
         """A hash of the images."""
         return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
 
+    def content(self) -> str:
+        """A hash of the images."""
+        return self.fingerprint()
+
 
 @dataclass(frozen=True)
 class Split:
@@ -95,6 +102,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def content(self) -> str:
+        """A hash of which images these are, in which order and with which labels, wherever they lie."""
+        digest = hashlib.sha256(self.source.content().encode())
+        for numbers in (self.positions, self.labels):
+            digest.update(np.ascontiguousarray(numbers).data)
+        return digest.hexdigest()
 
     def take(self, rows: Indices) -> "Split":
         """The images in these rows."""

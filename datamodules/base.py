@@ -1,6 +1,8 @@
 """The DataModule that all datasets share: three splits, augmentation for one of them, loaders that can be resumed."""
 
+import hashlib
 import os
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -79,6 +81,7 @@ class ImageDataModule(LightningDataModule):
         self._is_normalization_set = False
         self._border: int | None = None  # until `use_preprocessing` sets a trained model's
         self._batches_done = 0  # by the run that is being resumed
+        self._hash = ""  # of the training images, once it was needed
 
     @property
     def num_classes(self) -> int:
@@ -273,20 +276,35 @@ class ImageDataModule(LightningDataModule):
         self._batches_done = int(state_dict["batches_done"])
         for change in self.changes(state_dict, self.trainer):
             self._notice(f"not an exact resume: {change}")
+            warnings.warn(f"not an exact resume: {change}", stacklevel=2)
 
     def changes(self, state_dict: Mapping[str, Any], trainer: Trainer) -> list[str]:
         """What has changed since the run whose `state_dict` this is, in lines; with none, resuming is exact."""
-        before = state_dict.get("facts", {})
-        now = self._facts(trainer).items()
-        return [f"{name} was {before[name]} and is {value}" for name, value in now if before.get(name, value) != value]
+        before, now = state_dict.get("facts", {}), self._facts(trainer)
+        changed = {name: value for name, value in now.items() if before.get(name, value) != value}
+        is_longer = before.get("max_steps", -1) != -1 and not 0 <= now.get("max_steps", -1) < before["max_steps"]
+        if is_longer:  # as a run may be
+            changed.pop("max_steps", None)
+        others = ["the training images, their labels or classes are others"] if changed.pop("content", "") else []
+        return [*(f"{name} was {before[name]} and is {value}" for name, value in changed.items()), *others]
 
     def _facts(self, trainer: Trainer | None) -> dict[str, Any]:
         where: dict[str, Any] = {"devices": place(trainer)[1]}
         if trainer is not None:
             where |= {"limit_train_batches": trainer.limit_train_batches, "precision": str(trainer.precision)}
-            where |= {"accumulate_grad_batches": trainer.accumulate_grad_batches}
+            names = ("accumulate_grad_batches", "max_steps", "limit_val_batches", "check_val_every_n_epoch")
+            where |= {name: getattr(trainer, name) for name in names}
+            where |= {"val_check_interval": _plain_interval(trainer.val_check_interval)}
         what = {"dataset": self.spec.name, "images": self.sizes.get("train"), "run_seed": _run_seed()}
-        return {**what, "image_size": self.image_size, **where, **_plain(self._choices())}
+        chosen = _plain(self._choices())
+        return {**what, "content": self._content(), "image_size": self.image_size, **where, **chosen}
+
+    def _content(self) -> str:
+        """A hash of the training images, their labels and the names of the classes."""
+        if not self._hash and "train" in self.splits:
+            classes = "\n".join(self.class_names)
+            self._hash = hashlib.sha256(f"{self.splits['train'].content()} {classes}".encode()).hexdigest()
+        return self._hash
 
     def _done(self) -> int:
         # Lightning restores its own counter after it may have built the loader and started its workers (a schedule
@@ -365,6 +383,11 @@ class ImageDataModule(LightningDataModule):
 def _run_seed() -> int:
     """The seed that Lightning was told, from which all randomness follows."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def _plain_interval(value: Any) -> Any:
+    """How often is validated: a number, or as text what stands for a time."""
+    return value if value is None or isinstance(value, int | float) else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -82,6 +82,15 @@ class Job:
         digest.update(facts.data)
         return digest.hexdigest()[:32]
 
+    def content(self) -> str:
+        """A hash of the files' names below the folder that holds them all, and of their sizes."""
+        names = [os.fsdecode(path) for path in self.paths]
+        folder = os.path.commonpath([Path(name).parent for name in names])
+        digest = hashlib.sha256()
+        for name in names:
+            digest.update(os.fsencode(f"{os.path.relpath(name, folder)} {Path(name).stat().st_size}\n"))
+        return digest.hexdigest()
+
     def expected_bytes(self) -> int:
         """About how much memory the decoded images take, judged by a few of them."""
         rows = np.linspace(0, len(self.paths) - 1, min(_SAMPLE, len(self.paths))).astype(int)

@@ -28,12 +28,14 @@ class Archive:
         name: Its name.
         md5: Its MD5 sum in hexadecimal; the older datasets publish nothing else.
         sha256: Its SHA-256 in hexadecimal; checked in the place of an MD5 sum where it is given.
+        plain_sha256: SHA-256 of the file that it unpacks to, where that is known.
         most_bytes: A server that sends more is cut off: it cannot fill the disk.
     """
 
     name: str
     md5: str = ""
     sha256: str = ""
+    plain_sha256: str = ""
     most_bytes: int = 1 << 26  # 64 MiB, twice the largest file of the MNIST family
 
     def __post_init__(self) -> None:
@@ -45,8 +47,12 @@ class Archive:
         return self.name.removesuffix(".gz")
 
     def fault(self, path: Path) -> str:
-        """What is wrong with a file that should be this one; nothing if its hash is right."""
+        """What is wrong with a file that should be this one, or what it unpacks to; nothing if its hash is right."""
         kind, expected = ("sha256", self.sha256) if self.sha256 else ("md5", self.md5)
+        if path.name == self.plain_name != self.name:
+            kind, expected = "sha256", self.plain_sha256
+            if not expected:
+                return ""
         with path.open("rb") as file:
             found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
         return "" if found == expected else f"{kind.upper()} {found} instead of {expected}"

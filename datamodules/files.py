@@ -70,6 +70,10 @@ class FileSource:
         """A hash of the files' names, sizes and dates."""
         return self.decoded.folder.name
 
+    def content(self) -> str:
+        """A hash of the files' names below their folder and of their sizes."""
+        return self.job.content()
+
 
 class FileDataModule(ImageDataModule):
     """Image files with labels; a subclass says which.

@@ -160,6 +160,10 @@ class RowsJob(Job):
             digest.update(f"{file['filename']} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:32]
 
+    def content(self) -> str:
+        """A hash of what errors call the rows."""
+        return hashlib.sha256(np.ascontiguousarray(self.paths).data).hexdigest()
+
     def expected_bytes(self) -> int:
         """About how much memory the decoded images take, judged by a few of them."""
         sizes = []

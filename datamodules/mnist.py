@@ -25,12 +25,29 @@ from zoo.datamodules.options import DataOptions
 from zoo.datamodules.registry import dataset_spec
 
 # File names, MD5 sums and the first mirror of MNIST are those of torchvision.datasets.mnist; its other addresses are
-# plain http. The mirrors here are others that carry the same files, which the sums verify.
+# plain http. The mirrors here are others that carry the same files, which the sums verify. The SHA-256 are of what
+# these unpack to.
 _MNIST_ARCHIVES = (
-    Archive("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    Archive("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-    Archive("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-    Archive("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+    Archive(
+        "train-images-idx3-ubyte.gz",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        plain_sha256="ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    Archive(
+        "train-labels-idx1-ubyte.gz",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        plain_sha256="65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    Archive(
+        "t10k-images-idx3-ubyte.gz",
+        "9fb629c4189551a2d022fa330f9573f3",
+        plain_sha256="0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    Archive(
+        "t10k-labels-idx1-ubyte.gz",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+        plain_sha256="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
 )
 _FASHION_ARCHIVES = (
     Archive("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
@@ -94,7 +111,16 @@ class MNIST(ImageDataModule):
     def load_arrays(self) -> tuple[Arrays, Arrays]:
         """The official training and test images, all of them."""
         train_images, train_labels, test_images, test_labels = self._names()
-        return self._read(train_images, train_labels), self._read(test_images, test_labels)
+        train, test = self._read(train_images, train_labels), self._read(test_images, test_labels)
+        if others := self._other_files():
+            self._notice(f"{self.dataset}: not the official files, by their hashes: {', '.join(others)}")
+        return train, test
+
+    def _other_files(self) -> list[str]:
+        """The files that are not the official ones, as far as it is known what these hold."""
+        official = {archive.plain_name: archive for archive in self.archives}
+        paths = {name: self._find(name) for name in self._names() if name in official}
+        return [path.name for name, path in paths.items() if official[name].fault(path)]
 
     def _names(self) -> list[str]:
         """Training images and labels, test images and labels."""

@@ -1,5 +1,6 @@
 """Single images of shards, for statistics and pictures; training reads streams."""
 
+import hashlib
 from dataclasses import dataclass
 from itertools import islice
 
@@ -61,4 +62,10 @@ class ShardSource:
 
     def fingerprint(self) -> str:
         """The mark."""
+        return self.mark
+
+    def content(self) -> str:
+        """A hash of the samples' keys; of those on the network, the mark, which has their addresses."""
+        if isinstance(self.samples, LocalSamples):
+            return hashlib.sha256(self.samples.index.keys.tobytes()).hexdigest()
         return self.mark

@@ -147,7 +147,9 @@ class Selection:
             whole_number("train_size", self.train_size)
         if self.kfold is not None:
             whole_number("kfold", self.kfold, least=2)
-            whole_number("fold (with kfold)", -1 if self.fold is None else self.fold, least=0, most=self.kfold - 1)
+            if self.fold is None:
+                raise ValueError(f"kfold is {self.kfold}: give fold too, 0 to {self.kfold - 1}")
+            whole_number("fold (with kfold)", self.fold, least=0, most=self.kfold - 1)
         self._exclude("train_size", "train_fraction")
         self._exclude("kfold", "val_size")
         if self.fold is not None and self.kfold is None:

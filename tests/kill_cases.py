@@ -21,7 +21,8 @@ from zoo.weight_files import remove_unfinished
 
 EPOCHS, STEPS = 4, 8  # 256 training images in batches of 32
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
-    "lenet5": ("--model=lenet5", "--model.dropout=0.2"),
+    # A number of steps beside the epochs: Lightning then resumes in another way.
+    "lenet5": ("--model=lenet5", "--model.dropout=0.2", f"--trainer.max_steps={EPOCHS * STEPS}"),
     "resnet20": ("--model=resnet20", "--model.dropout=0.2", "--model.image_size=16"),
     "gradual": ("--model=lenet5", "--pretrained=true", "--finetune=gradual", "--finetune.unfreeze_every=1"),
     "ema": ("--model=lenet5", "--model.norm=batch", "--recipe.ema=0.9"),

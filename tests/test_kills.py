@@ -17,6 +17,7 @@ from tests.kills import random_case
     "case",
     [
         Case("ema", workers=2, every=3, steps=(13,), delay=0.01),
+        Case("lenet5", steps=(20,)),
         Case("gradual", workers=0, every=3, steps=(12,), delay=0.03, precision="64-true"),
     ],
     ids=lambda case: case.configuration,

@@ -50,7 +50,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_content(path)
 
 
-def protect(trainer: Trainer) -> None:
-    """Let a trainer that has Lightning's own way with checkpoints, which runs what is in them, take ours."""
+def prepare_trainer(trainer: Trainer) -> None:
+    """Let a trainer that has Lightning's own way with checkpoints, which runs what is in them, take ours.
+
+    And let it resume exactly: given `max_steps`, Lightning 2.6 takes a checkpoint of an epoch's end for one of its
+    middle, and ends a run that `max_epochs` limits too one epoch early.
+    """
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    setattr(trainer.fit_loop, "_iteration_based_training", lambda: False)  # noqa: B010  # it is a method

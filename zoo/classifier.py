@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from zoo.averaging import MovingAverage, TailAverage
-from zoo.checkpoint_io import protect
+from zoo.checkpoint_io import prepare_trainer
 from zoo.description import describe, warn_of_difference
 from zoo.divergence import LossWatch, check_checkpoint, check_weights
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
@@ -175,7 +175,7 @@ class ImageClassifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Remember how the data module prepares images and what it calls the classes; weigh the classes."""
-        protect(self.trainer)  # before it reads a checkpoint, which comes next
+        prepare_trainer(self.trainer)  # before it reads a checkpoint, which comes next
         data = getattr(self.trainer, "datamodule", None)
         if describe_data := getattr(data, "describe", None):
             self.data = describe_data()
