@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.checkpoint import load_weights, read_checkpoint
 from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli.errors import UserError, describe
+from zoo.resuming import check_same_run, inexact_changes
 from zoo.training_state import check_training_state
 
 if TYPE_CHECKING:
     from zoo.cli.training import FitCLI
-
-FIXED = ("optimizer", "lr", "momentum", "weight_decay", "decay_all", "layer_decay")
-"""Part of the optimiser's state: the checkpoint's values would silently win."""
-FREE = ("epochs", "source")
-"""What a run may change and still be the same run: to be made longer is what a finished run is resumed for."""
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
@@ -49,20 +45,7 @@ def check_checkpoint(cli: "FitCLI", path: Path, checkpoint: dict[str, Any]) -> N
     load_weights(cli.model, checkpoint, path)
     if "optimizer_states" not in checkpoint:
         raise UserError(f"'{path}' holds weights only: training cannot go on from it")
-    before = checkpoint["zoo"]["recipe"]
-    for name in FIXED:
-        now = getattr(cli.recipe, name)
-        if before[name] != now:
-            raise UserError(f"recipe.{name} was {before[name]} and is {now}: it cannot change within a run")
-    follows_epochs = cli.finetune.changes and not (cli.finetune.unfreeze_every or cli.finetune.probe_epochs)
-    if follows_epochs and before["epochs"] != cli.recipe.epochs:
-        raise UserError(
-            f"recipe.epochs was {before['epochs']} and is {cli.recipe.epochs}: what is frozen follows from it"
-        )
-    for name, was in checkpoint["zoo"].get("finetune", {}).items():
-        now = getattr(cli.finetune, name)
-        if was != now:
-            raise UserError(f"finetune.{name} was {was} and is {now}: it cannot change within a run")
+    check_same_run(cli.model, checkpoint["zoo"])
     check_training_state(checkpoint, cli.model, cli.trial, path)
 
 
@@ -72,23 +55,11 @@ def check_exactness(cli: "FitCLI", checkpoint: dict[str, Any]) -> list[str]:
     Raises:
         UserError: If there is something, and the user did not ask to go on all the same.
     """
-    differences = [*_of_description(cli, checkpoint["zoo"]), *_of_data(cli, checkpoint)]
+    differences = [*inexact_changes(cli.model, checkpoint["zoo"]), *_of_data(cli, checkpoint)]
     if differences and not cli.config.resume_inexact:
         what = ", ".join(differences)
         raise UserError(f"not an exact resume: {what}; put it back, or add --resume-inexact to go on all the same")
     return [f"not an exact resume: {line}" for line in differences]
-
-
-def _of_description(cli: "FitCLI", before: dict[str, Any]) -> list[str]:
-    """Differences of the network's arguments and of the recipe."""
-    arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in cli.model.hparams.items()}
-    recipe = {key: value for key, value in cli.recipe.as_dict().items() if key not in FREE}
-    was, now = before["recipe"]["epochs"], cli.recipe.epochs
-    return [
-        *([f"recipe.epochs was {was} and is {now}"] if now < was else []),
-        *_differences("model.", before["args"], arguments),
-        *_differences("recipe.", before["recipe"], recipe),
-    ]
 
 
 def _of_data(cli: "FitCLI", checkpoint: dict[str, Any]) -> list[str]:
@@ -99,11 +70,3 @@ def _of_data(cli: "FitCLI", checkpoint: dict[str, Any]) -> list[str]:
     state = checkpoint.get(type(data).__qualname__, {})
     changes: list[str] = data.changes(state, cli.trial)
     return changes
-
-
-def _differences(prefix: str, before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [
-        f"{prefix}{name} was {before[name]} and is {value}"
-        for name, value in now.items()
-        if name in before and before[name] != value
-    ]

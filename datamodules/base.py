@@ -281,10 +281,7 @@ class ImageDataModule(LightningDataModule):
     def changes(self, state_dict: Mapping[str, Any], trainer: Trainer) -> list[str]:
         """What has changed since the run whose `state_dict` this is, in lines; with none, resuming is exact."""
         before, now = state_dict.get("facts", {}), self._facts(trainer)
-        changed = {name: value for name, value in now.items() if before.get(name, value) != value}
-        is_longer = before.get("max_steps", -1) != -1 and not 0 <= now.get("max_steps", -1) < before["max_steps"]
-        if is_longer:  # as a run may be
-            changed.pop("max_steps", None)
+        changed = {name: value for name, value in now.items() if _differ(before.get(name, value), value)}
         others = ["the training images, their labels or classes are others"] if changed.pop("content", "") else []
         return [*(f"{name} was {before[name]} and is {value}" for name, value in changed.items()), *others]
 
@@ -383,6 +380,11 @@ class ImageDataModule(LightningDataModule):
 def _run_seed() -> int:
     """The seed that Lightning was told, from which all randomness follows."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def _differ(before: Any, now: Any) -> bool:
+    """Whether two settings are not the same: of batches, 1 is one, and 1.0 all of them."""
+    return bool(before != now) or isinstance(before, float) != isinstance(now, float)
 
 
 def _plain_interval(value: Any) -> Any:

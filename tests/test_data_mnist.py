@@ -1,7 +1,9 @@
 """IDX files written by the tests."""
 
 import gzip
+import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,32 @@ def test_mnist_from_files(tmp_path: Path, gz: bool) -> None:
     assert np.array_equal(
         images[:, 2:30, 2:30].numpy(), np.stack(data.splits["test"].whole(np.arange(len(data.splits["test"]))))
     )
+
+
+@pytest.mark.parametrize("gz", [False, True])
+def test_other_files_than_the_official_ones_are_noticed(
+    gz: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQ-I1: files are hashed again at every load, packed or not, and those that are not the official ones named."""
+    raw, end = tmp_path / "MNIST/raw", ".gz" if gz else ""
+    write_mnist(raw, gz=gz)
+    data = MNIST(str(tmp_path))
+    data.load_arrays()
+    names = [f"{archive.plain_name}{end}" for archive in MNIST.archives]
+    assert data.notices == [f"mnist: not the official files, by their hashes: {', '.join(names)}"]
+    hashes = {path.name.removesuffix(".gz"): path.read_bytes() for path in raw.iterdir()}
+    official = tuple(
+        replace(
+            archive,
+            md5=hashlib.md5(hashes[archive.plain_name]).hexdigest(),
+            plain_sha256=hashlib.sha256(hashes[archive.plain_name]).hexdigest(),
+        )
+        for archive in MNIST.archives
+    )
+    monkeypatch.setattr(MNIST, "archives", official)
+    data = MNIST(str(tmp_path))
+    data.load_arrays()
+    assert data.notices == []
 
 
 def test_fashion_mnist_has_its_own_folder(tmp_path: Path) -> None:

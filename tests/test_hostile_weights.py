@@ -57,6 +57,11 @@ VERBS: dict[str, tuple[str, ...]] = {
     "export": ("export", "FILE", "--format", "safetensors", "--output", "out.safetensors"),
     "push": ("push", "FILE", "user/name", "--output", "published"),
     "fit": ("fit", "--model", "mlp", "--data", "digits", "--model.pretrained", "FILE"),
+    "tune": ("tune", "--model", "mlp", "--data", "digits", "--pretrained", "FILE"),
+    "search": (
+        *("search", "--model", "mlp", "--data", "digits", "--pretrained", "FILE"),
+        *("--vary", "recipe.lr=1e-4..1e-1", "--trials", "1"),
+    ),
     "fit from it": ("fit", "--model", "lenet5", "--data", "digits", "--ckpt_path", "FILE"),
 }
 

@@ -80,7 +80,7 @@ def check_end(process: "subprocess.Popen[str]", folder: Path, zoo_main: Zoo) -> 
     goes_on = [
         "--config",
         folder / "config.yaml",
-        "--resume",
+        "--resume-inexact",
         "--data.num_workers",
         0,
         "--trainer.max_steps",

@@ -54,6 +54,7 @@ def test_embedded_weights_are_those_of_their_facts(name: str) -> None:
 
 
 def test_a_flipped_byte_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """REQ-S5: released weights that are not the ones that were released."""
     known = embedded()["lenet5.mnist"]
     content = bytearray((FOLDER / known.file).read_bytes())
     content[-1000] ^= 1

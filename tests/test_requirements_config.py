@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.conftest import Zoo
 from zoo.cli.effects import MAXOUT_PIECES
 from zoo.cli.errors import UserError
 from zoo.cli.training import FitCLI
+from zoo.datamodules import create_datamodule
 from zoo.datamodules.registry import DATASETS
 from zoo.mlp import MLP
 from zoo.registry import MODELS
@@ -133,6 +135,8 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "a seed that is none": (("--seed_everything", "true"), "--seed_everything is 'True': it must be a whole number"),
     "no seed": (("--seed_everything", "false"), "--seed_everything is 'False': it must be a whole number"),
     "null for a seed": (("--seed_everything", "null"), "--seed_everything is 'None': it must be a whole number"),
+    "a seed out of range": (("--seed_everything", -1), "seed_everything is -1: it must be a whole number from 0 to "),
+    "folds and no fold": (("--data.kfold", 5), "kfold is 5: give fold too, 0 to 4"),
     "one option twice": (("--recipe.lr", 0.1, "--recipe.lr=0.2"), "--recipe.lr is given twice, as 0.1 and 0.2"),
     "one option twice, short": (("--recipe", "default", "--recipe.name=x"), "--recipe.name is given twice"),
     "two models": (("--model", "lenet5"), "--model is given twice, as mlp and lenet5"),
@@ -220,6 +224,48 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
         ("--trainer.callbacks", f"{CALLBACKS}.BackboneFinetuning"),
         "use --finetune gradual",
     ),
+    "steps that a callback puts together": (
+        ("--trainer.callbacks", f"{CALLBACKS}.GradientAccumulationScheduler", "--trainer.callbacks.scheduling", "{}"),
+        "use --trainer.accumulate_grad_batches",
+    ),
+    "an average of a callback's": (("--trainer.callbacks", f"{CALLBACKS}.EMAWeightAveraging"), "set --recipe.ema"),
+    "another average of a callback's": (("--trainer.callbacks", f"{CALLBACKS}.WeightAveraging"), "set --recipe.ema or"),
+    "a monitor of what is not validated": (
+        (
+            *("--trainer.callbacks", f"{CALLBACKS}.EarlyStopping", "--trainer.callbacks.monitor", "val/acc"),
+            *("--trainer.limit_val_batches", 0),
+        ),
+        "the monitor of EarlyStopping is 'val/acc', but trainer.limit_val_batches is 0: choose",
+    ),
+    "how often to validate nothing": (
+        ("--trainer.limit_val_batches", 0, "--trainer.check_val_every_n_epoch", 2),
+        "trainer.check_val_every_n_epoch is 2, and trainer.limit_val_batches is 0: choose",
+    ),
+    "validation after the run's end": (
+        ("--recipe.epochs", 2, "--trainer.check_val_every_n_epoch", 5),
+        "trainer.check_val_every_n_epoch is 5: the run has 2 epochs",
+    ),
+    "the length of a dry run": (
+        ("--trainer.fast_dev_run", 1, "--trainer.max_steps", 7),
+        "trainer.max_steps is 7, and trainer.fast_dev_run is 1: choose",
+    ),
+    "a limit of a dry run": (
+        ("--trainer.fast_dev_run", 1, "--trainer.limit_train_batches", 2),
+        "trainer.limit_train_batches is 2, and trainer.fast_dev_run is 1: choose",
+    ),
+    "checkpoints of a dry run": (("--checkpoint_every", 5, *DRY), "checkpoint_every is 5, and trainer.fast_dev_run is"),
+    "checkpoints of a bare run": (
+        ("--checkpoint_every", 5, "--trainer.barebones", "true"),
+        "checkpoint_every is 5, and trainer.barebones is true, with which nothing is kept: choose",
+    ),
+    "weights and a checkpoint": (
+        ("--pretrained", "mnist", "--ckpt_path", "a.ckpt"),
+        "ckpt_path is a.ckpt and pretrained is mnist: say one of them",
+    ),
+    "first values and weights": (
+        ("--pretrained", "mnist", "--model.init", "orthogonal"),
+        "model.init is orthogonal, but all weights come from mlp.mnist: leave one of them out",
+    ),
     "a checkpoint that would be taken up": (
         ("--trainer.callbacks", f"{CALLBACKS}.OnExceptionCheckpoint", "--trainer.callbacks.dirpath", "x"),
         "last.ckpt is written without it",
@@ -230,7 +276,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "checkpoints that are switched off": (
         ("--checkpoint_every", 5, "--trainer.enable_checkpointing", "false"),
-        "checkpoint_every is 5, and trainer.enable_checkpointing false: choose",
+        "checkpoint_every is 5, and trainer.enable_checkpointing is false, with which nothing is kept: choose",
     ),
     "two places": (
         ("--run_dir", "a", "--trainer.default_root_dir", "b"),
@@ -268,6 +314,9 @@ def test_what_would_have_no_effect_is_refused(case: str, zoo_main: Zoo, tmp_path
         ("data: 3", "data is 3: it must be a name"),
         ("seed_everything: true", "seed_everything is 'True': it must be a whole number"),
         ("run_dir: ''", "run_dir is empty"),
+        ("data: {class_path: digits, dict_kwargs: {augment: strong}}", "data.dict_kwargs is {'augment': 'strong'}"),
+        ("data: {class_path: digits, init_args: null}", "data.init_args is null: it must be settings"),
+        ("recipe: {<<: {lr: 0.1}, <<: {lr: 0.2}}", "'a.yaml' merges twice into one place (<<), in lines 2 and 2"),
         ("recipe: {schedule: linear, milestones: [0.3]}", "the linear schedule has none"),
         ("recipe: {epochs: 3}\ntrainer: {max_epochs: 4}", "say one of them"),
         ("trainer: {overfit_batches: 3}", "trainer.overfit_batches is 3"),
@@ -277,6 +326,89 @@ def test_what_a_file_says_in_vain_is_refused(text: str, message: str, zoo_main: 
     """REQ-C3: YAML keeps the last of two equal keys; here they are an error, as is all else without effect."""
     write(tmp_path / "a.yaml", f"model: mlp\n{text}\n")
     assert_refused(zoo_main, tmp_path, message, "fit", "--config", "a.yaml")
+
+
+EVALUATED: dict[str, tuple[tuple[object, ...], str]] = {
+    **{
+        f"{verb} with {option}": (
+            (verb, f"--{option}", value),
+            f"{option} is {value}: it changes nothing in zoo {verb}",
+        )
+        for verb in ("test", "validate", "features")
+        for option, value in {"data.augment": "none", "data.sampler": "balanced", "data.drop_last": "true"}.items()
+    },
+    **{
+        f"test with {option}": (("test", f"--{option}", value), f"{option} is {value}: it changes nothing in zoo test")
+        for option, value in {
+            **{"model.init": "orthogonal", "model.dropout": 0.5, "seed_everything": 3, "data.seed": 3},
+            **{"data.val_size": 0.2, "data.train_size": 50, "data.train_fraction": 0.5, "data.kfold": 5},
+        }.items()
+    },
+    "validate with fewer training images": (("validate", "--data.train_size", 50), "data.train_size is 50"),
+    "a callback of training": (
+        ("test", "--trainer.callbacks", f"{CALLBACKS}.EarlyStopping", "--trainer.callbacks.monitor", "val/acc"),
+        "the callback EarlyStopping is for training, and zoo test does not train",
+    ),
+    "a place for nothing": (("test", "--trainer.default_root_dir", "x"), "zoo test writes nothing there"),
+    "no result": (("validate", "--trainer.barebones", "true"), "zoo validate would have no result to show"),
+}
+
+
+@pytest.mark.parametrize("case", EVALUATED)
+def test_what_would_have_no_effect_on_a_trained_model_is_refused(case: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-C3: what matters in training alone is no option of commands that do not train."""
+    (verb, *words), message = EVALUATED[case]
+    path = write_checkpoint(tmp_path / "model.ckpt")
+    assert_refused(zoo_main, tmp_path, message, verb, "--ckpt_path", path, *words)
+
+
+def write_checkpoint(path: Path) -> Path:
+    """An untrained model that knows its data."""
+    model, data = zoo.create_model("mlp", image_size=8), create_datamodule("digits")
+    model.data = data.describe()
+    model.preprocessing, model.class_names = model.data["preprocessing"], model.data["class_names"]
+    torch.save({"state_dict": model.state_dict(), "zoo": model.description()}, path)
+    return path
+
+
+@pytest.mark.parametrize(("verb", "split"), [("test", "test"), ("validate", "val")])
+@pytest.mark.parametrize("limit", ["limit", "fast_dev_run"])
+def test_of_one_batch_no_number_of_images_is_claimed(
+    verb: str, split: str, limit: str, zoo_main: Zoo, tmp_path: Path
+) -> None:
+    """REQ-C3: 1 is one batch, and 1.0 all of them."""
+    name = f"limit_{split}_batches" if limit == "limit" else limit
+    done = zoo_main(verb, "--ckpt_path", write_checkpoint(tmp_path / "model.ckpt"), f"--trainer.{name}", 1)
+    assert done.status == 0, done.err
+    assert f"mlp on digits, some {split} images\n" in done.out
+    assert "(of the batches asked for)" in done.out
+
+
+@pytest.mark.parametrize("words", [("--private",), ("--message", "first")])
+def test_what_is_for_publishing_is_refused_with_a_folder(words: tuple[str, ...], zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-C3: a folder has no privacy and no history."""
+    message = f"{words[0]} is for what is published, and --output publishes nothing: choose"
+    assert_refused(zoo_main, tmp_path, message, "push", "lenet5.mnist", "me/it", "--output", "folder", *words)
+
+
+def test_a_configuration_that_is_no_file_is_not_waited_for(zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-C6: a pipe that nobody writes to would never end."""
+    os.mkfifo(tmp_path / "pipe")
+    assert_refused(zoo_main, tmp_path, "'pipe' is no file: name a configuration file", "fit", "--config", "pipe")
+
+
+def test_a_library_that_a_callback_needs_is_one_line(
+    zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQ-C6: it is found missing when training begins; the record of the run does not say that it goes on."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'psutil'")
+
+    monkeypatch.setattr("lightning.pytorch.callbacks.DeviceStatsMonitor.setup", missing)
+    done = zoo_main(*MLP_RUN, "--trainer.callbacks", f"{CALLBACKS}.DeviceStatsMonitor", "--run_dir", "run")
+    assert (done.status, done.err) == (2, "zoo: error: No module named 'psutil'\n")
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
 
 
 def test_what_a_file_says_gives_way_to_what_is_typed(zoo_main: Zoo, tmp_path: Path) -> None:

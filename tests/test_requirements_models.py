@@ -152,6 +152,19 @@ def test_every_model_takes_a_deterministic_step(name: str) -> None:
     assert loss.isfinite()
 
 
+def test_the_command_trains_every_model_deterministically(zoo_main: Zoo) -> None:
+    """REQ-D1: a step and an evaluation of every model but resnet1202, which takes minutes."""
+    small = ("--data.train_size", 100, "--recipe.batch_size", 2, "--trainer.fast_dev_run", "true")
+    try:
+        for name in zoo.list_models():
+            if name != "resnet1202":
+                done = zoo_main("fit", "--model", name, *small, "--trainer.deterministic", "true", "--run_dir", name)
+                assert done.status == 0, f"{name}: {done.err}"
+                assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_the_command_trains_deterministically(zoo_main: Zoo, tmp_path: Path) -> None:
     """REQ-D1: `--trainer.deterministic true` is all that a user says; the same run twice gives the same weights."""
     words = ("fit", "--model", "lenet5", "--data.train_size", 200, "--recipe.epochs", 1, "--trainer.deterministic")

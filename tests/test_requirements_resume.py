@@ -2,12 +2,18 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
+import zoo
 from tests.conftest import Zoo, run_two_processes
 from tests.evaluate_on_two_processes import COUNTS, Few, evaluate, network
 from tests.here import assert_one_line, run_here
@@ -16,6 +22,7 @@ from zoo.benchmarks.execute import run_job
 from zoo.benchmarks.results import read_result
 from zoo.benchmarks.runner import make_plan
 from zoo.benchmarks.suite_file import load_suite
+from zoo.datamodules import Digits
 
 FIT = ("fit", "--model=mlp", "--data=digits", "--data.train_size=256", "--recipe.batch_size=64", "--recipe.epochs=2")
 RESUME = ("fit", "--config=run/config.yaml", "--resume")
@@ -53,6 +60,11 @@ def run(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("--seed_everything=5",), "run_seed was 0 and is 5"),
         (("--model.dropout=0.5",), "model.dropout was 0.0 and is 0.5"),
         (("--recipe.label_smoothing=0.1",), "recipe.label_smoothing was 0.0 and is 0.1"),
+        (("--trainer.limit_train_batches=1",), "limit_train_batches was 1.0 and is 1"),
+        (("--trainer.max_steps=8",), "max_steps was -1 and is 8"),
+        (("--trainer.limit_val_batches=1",), "limit_val_batches was 1.0 and is 1"),
+        (("--trainer.check_val_every_n_epoch=2",), "check_val_every_n_epoch was 1 and is 2"),
+        (("--trainer.val_check_interval=2",), "val_check_interval was 1.0 and is 2"),
     ],
 )
 def test_a_change_within_a_run_is_refused_or_said(
@@ -67,6 +79,71 @@ def test_a_change_within_a_run_is_refused_or_said(
     assert outcome.status == 0, outcome.err
     assert f"note: not an exact resume: {change}\n" in outcome.out
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] > 6
+
+
+@pytest.mark.parametrize("option", ["enable_checkpointing=false", "barebones=true"])
+def test_a_run_that_goes_on_keeps_its_checkpoints(option: str, run: Path, zoo_main: Zoo) -> None:
+    """REQ-R2: nor does it lose what run.json says of it."""
+    assert_one_line(zoo_main(*RESUME, f"--trainer.{option}"), "a run that is resumed keeps its checkpoints")
+
+
+def test_fewer_epochs_and_another_number_of_steps_are_a_change(zoo_main: Zoo) -> None:
+    """REQ-R2: the schedule would be another one; only more epochs are what resuming is for."""
+    assert zoo_main(*FIT, "--trainer.max_steps=5", "--run_dir=run").status == 0
+    assert_one_line(zoo_main(*RESUME, "--recipe.epochs=1"), "recipe.epochs was 2 and is 1")
+    assert_one_line(zoo_main(*RESUME, "--trainer.max_steps=4"), "max_steps was 5 and is 4")
+    assert_one_line(zoo_main(*RESUME, "--trainer.max_steps=7"), "max_steps was 5 and is 7")
+
+
+def write_tree(root: Path, names: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for name in names.split():
+        (root / "train" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "train" / name / f"{number}.png")
+
+
+@pytest.mark.parametrize("other", ["frog ship", "cat bird", "bird cat"])
+def test_other_images_are_a_change_and_another_place_is_none(other: str, zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-R2: other classes, classes that changed places, other images of the same name; as many as before."""
+    write_tree(tmp_path / "one", "bird cat", 0)
+    write_tree(tmp_path / "two", other, 1 if other == "bird cat" else 0)
+    shutil.copytree(tmp_path / "one", tmp_path / "moved/one")
+    small = ("--data.image_size=32", "--recipe.batch_size=4", "--recipe.epochs=1", "--no-test", "--data.root")
+    assert zoo_main("fit", "--model=lenet5", "--data=folder", *small, "one", "--run_dir=run").status == 0
+    longer = (*RESUME, "--recipe.epochs=2", "--data.root")
+    assert_one_line(zoo_main(*longer, "two"), "the training images, their labels or classes are others")
+    outcome = zoo_main(*longer, "moved/one")
+    assert outcome.status == 0, outcome.err
+    assert "not an exact resume" not in outcome.out
+
+
+def resume_in_python(folder: Path, lr: float = 0.01, label_smoothing: float = 0.0, batch_size: int = 64) -> list[str]:
+    """Train for an epoch, or go on for another one, without the command; the warnings about resuming."""
+    model = zoo.create_model("mlp", image_size=8)
+    model.recipe = model.recipe.replace(lr=lr, label_smoothing=label_smoothing)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    path = folder / "a.ckpt"
+    trainer = L.Trainer(accelerator="cpu", max_epochs=2 if path.exists() else 1, enable_checkpointing=False, **quiet)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(model, datamodule=Digits(batch_size=batch_size), ckpt_path=path if path.exists() else None)
+    if not path.exists():
+        trainer.save_checkpoint(path)
+    return [str(warning.message) for warning in caught if "resume" in str(warning.message)]
+
+
+def test_python_warns_of_what_has_changed(tmp_path: Path) -> None:
+    """REQ-R2, REQ-C4: where no command refuses, warnings say it; what the checkpoint would decide is an error."""
+    assert resume_in_python(tmp_path) == []
+    assert resume_in_python(tmp_path) == []
+    assert resume_in_python(tmp_path, batch_size=32) == ["not an exact resume: batch_size was 64 and is 32"]
+    assert resume_in_python(tmp_path, label_smoothing=0.1) == [
+        "not an exact resume: recipe.label_smoothing was 0.0 and is 0.1"
+    ]
+    with pytest.raises(ValueError, match=r"^recipe\.lr was 0\.01 and is 0\.5: it cannot change within a run$"):
+        resume_in_python(tmp_path, lr=0.5)
 
 
 def test_another_number_of_processes_is_refused(run: Path, zoo_main: Zoo) -> None:

@@ -102,6 +102,47 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert step(run / "checkpoints" / PREVIOUS) == (EPOCHS - 1) * STEPS
 
 
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def lead_nowhere(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("loss", [remove, lead_nowhere])
+def test_a_lost_checkpoint_falls_back_to_the_one_before(
+    loss: Callable[[Path], None], whole: Path, run: Path, zoo_main: Zoo
+) -> None:
+    """REQ-R3: with a note too."""
+    loss(run / "checkpoints" / LAST)
+    outcome = zoo_main(*RESUME)
+    assert outcome.status == 0, outcome.err
+    assert f"note: 'run' has no checkpoints/{LAST}, though one was written: going on from the one before" in outcome.out
+    assert differences(whole, run) == []
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(run: Path, zoo_main: Zoo) -> None:
+    """REQ-R3: the next one could not be written."""
+    (run / "checkpoints" / LAST).unlink()
+    (run / "checkpoints" / LAST).mkdir()
+    assert_one_line(zoo_main(*RESUME), f"'run/checkpoints/{LAST}' is a folder", "move it away")
+
+
+def test_a_lost_best_epoch_is_said(zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-R3: another epoch takes its place."""
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    words = ("fit", "--model=mlp", "--data.train_size=256", "--no-test", "--recipe.epochs")
+    assert zoo_main(*words, 1, "--run_dir=run").status == 0
+    best.unlink()
+    outcome = zoo_main("fit", "--config=run/config.yaml", "--resume", "--recipe.epochs", 2)
+    assert outcome.status == 0, outcome.err
+    note = "note: 'run/checkpoints' has no best.ckpt any more: the best epoch is that of those that follow"
+    assert note in outcome.out
+    assert step(best) == 2 * step(tmp_path / "run/checkpoints" / PREVIOUS)
+
+
 def test_two_damaged_checkpoints_are_one_line(run: Path, zoo_main: Zoo) -> None:
     """REQ-R3: nothing is trained anew without being asked for."""
     for name in (LAST, PREVIOUS):

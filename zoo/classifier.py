@@ -1,6 +1,7 @@
 """`ImageClassifier`: the only training logic. A family subclasses it and adds layers, nothing else."""
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -10,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -35,6 +37,7 @@ from zoo.optim import (
 )
 from zoo.recipe import Recipe
 from zoo.registry import MODELS
+from zoo.resuming import check_same_run, inexact_changes
 from zoo.seeds import mixed_seed
 from zoo.stopping import StopEarly
 
@@ -465,7 +468,15 @@ class ImageClassifier(L.LightningModule):
             checkpoint["seen"] = {"losses": torch.stack(losses), "correct": torch.stack(correct), "images": images}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the averages of the epoch that was interrupted."""
+        """Take up the averages of the epoch that was interrupted; warn of what has changed since.
+
+        Raises:
+            ValueError: If it is something that the checkpoint would silently decide.
+        """
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and "zoo" in checkpoint:
+            check_same_run(self, checkpoint["zoo"])
+            for change in inexact_changes(self, checkpoint["zoo"]):
+                warnings.warn(f"not an exact resume: {change}", stacklevel=2)
         seen = checkpoint.get("seen", {"losses": (), "correct": (), "images": ()})
         self._seen = list(zip(*(seen[name] for name in ("losses", "correct", "images")), strict=True))
 
