@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step is finished, the moment is saved, and the command says how to go on."""
+"""Ctrl-C, SIGTERM, Slurm's warning: the step is finished, the moment is saved, and the command says how to go on."""
 
 import os
 import signal
@@ -9,8 +9,18 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""What a shell expects of a process that a signal ended: 128 and its number."""
+EXIT_STATUS = {number: 128 + number for number in signal.Signals}
+"""What a shell expects of a process that a signal ended."""
+
+
+def signals() -> tuple[signal.Signals, ...]:
+    """Those that end a run; in a job of Slurm's also what `sbatch --signal=USR1@90` sends before its time is up.
+
+    Lightning would write a checkpoint of its own at that, which a run that is resumed does not read, and put the job
+    into the queue again, where the same command begins anew.
+    """
+    is_slurm = "SLURM_JOB_ID" in os.environ and hasattr(signal, "SIGUSR1")
+    return (*SIGNALS, signal.SIGUSR1) if is_slurm else SIGNALS
 
 
 class StopAfterStep(Callback):
@@ -35,7 +45,7 @@ class StopAfterStep(Callback):
         """
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
-            self._before = {name: signal.signal(name, self._note) for name in SIGNALS}
+            self._before = {name: signal.signal(name, self._note) for name in signals()}
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number)

@@ -21,7 +21,7 @@ from zoo.cli.metrics_log import MetricsCSV, read_metrics
 def own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lightning leaves Ctrl-C switched off when it has stopped; a command ends then, but these tests go on."""
     monkeypatch.setenv("ZOO_ALLOW_IMPORTS", "tests")
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for name, handler in before.items():
         signal.signal(name, handler)
@@ -58,6 +58,30 @@ def test_a_signal_is_obeyed_and_the_run_goes_on_exactly(
     assert outcome.status == status, outcome.err
     assert outcome.out.splitlines()[-1] == "interrupted. To go on: zoo fit --config run/config.yaml --resume"
     assert step(tmp_path / "run/checkpoints" / LAST) == saved
+    monkeypatch.delenv(SIGNALS)
+    resumed = zoo_main(*RESUME)
+    assert resumed.status == 0, resumed.err
+    assert differences(whole, tmp_path / "run") == []
+
+
+def test_slurms_warning_is_obeyed_too(
+    whole: Path, zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQ-R5: in a job of Slurm's, USR1 comes before the time is up; nothing is put into the queue unasked."""
+    programs, asked = tmp_path / "programs", tmp_path / "asked"
+    programs.mkdir()
+    (programs / "scontrol").write_text(f"#!/bin/sh\ntouch {asked}\n")
+    (programs / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    for name, value in {"JOB_ID": 7, "NTASKS": 1, "JOB_NAME": "train", "PROCID": 0, "LOCALID": 0, "NODEID": 0}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    monkeypatch.setenv(SIGNALS, "SIGUSR1 train 12")
+    outcome = zoo_main(*FIT, "--run_dir=run")
+    assert outcome.status == 138, outcome.err
+    assert outcome.out.splitlines()[-1] == "interrupted. To go on: zoo fit --config run/config.yaml --resume"
+    assert step(tmp_path / "run/checkpoints" / LAST) == 12
+    assert not asked.exists()
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
     monkeypatch.delenv(SIGNALS)
     resumed = zoo_main(*RESUME)
     assert resumed.status == 0, resumed.err
