@@ -64,8 +64,8 @@ def _check_content(source: str, content: dict[Any, Any]) -> None:
         settings = content.get(group)
         if not isinstance(settings, dict) or "class_path" not in settings:
             continue
-        if "dict_kwargs" in settings:
-            raise UserError(f"{group}.dict_kwargs is {settings['dict_kwargs']}: arguments go into init_args")
+        for name in settings.keys() - {"class_path", "init_args"}:
+            raise UserError(f"{group}.{name} is {settings[name]}: arguments go into {group}.init_args")
         arguments = settings.get("init_args", {})
         if not isinstance(arguments, dict):
             what = "null" if arguments is None else arguments

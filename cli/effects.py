@@ -127,6 +127,8 @@ def _check_callback(
         raise UserError(f"the callback {name} is for training, and zoo {verb} does not train: leave it out")
     if name in WATCHERS and knows_metrics and monitor is not None and monitor not in MONITORED:
         raise UserError(f"the monitor of {name} is '{monitor}'.{nearest(str(monitor), MONITORED)}")
+    if name == "EarlyStopping" and (patience := arguments.get("patience", 0)) < 0:
+        raise UserError(f"the patience of {name} is {patience}: it must be at least 0")
     if name in WATCHERS and str(monitor).startswith("val/") and not validates:
         raise UserError(f"the monitor of {name} is '{monitor}', but trainer.limit_val_batches is 0: choose")
 

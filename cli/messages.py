@@ -26,6 +26,8 @@ def shorten(message: str, arguments: list[str], options: list[str]) -> str:
         return f"unknown name '{match.group(1)}'.{nearest(match.group(1), [*MODELS, *DATASETS])}"
     if match := re.search(r"File does not exist: (.+)$", text):
         return f"no configuration file at {match.group(1)}"
+    if "Importing 'lightning.Callback' is not allowed" in text:  # jsonargparse looks for a class to give it to
+        return "there is no callback for the options --trainer.callbacks.NAME: name its class before them"
     if match := re.search(r"Importing '([\w.]+)' is not allowed", text):
         package = match.group(1).partition(".")[0]
         return (
@@ -61,6 +63,8 @@ def wrong_value(option: str, text: str) -> str:
     choices = [word.strip(" '") for group in re.findall(r"Literal\[(.*?)\]", text) for word in group.split(",")]
     if choices := list(dict.fromkeys(choices)):
         return f"{option} is '{value}'.{nearest(value, choices)}"
+    if reason := re.search(r"Problem with given class_path '[\w.]+': (module '[\w.]+' has no attribute '\w+')", text):
+        return f"{option} is '{value}': {reason[1]}"
     types = list(dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text)))
     if types:
         readable = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false"}

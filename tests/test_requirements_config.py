@@ -237,6 +237,17 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
         ),
         "the monitor of EarlyStopping is 'val/acc', but trainer.limit_val_batches is 0: choose",
     ),
+    "a patience below zero": (
+        (
+            *("--trainer.callbacks", f"{CALLBACKS}.EarlyStopping", "--trainer.callbacks.monitor", "val/acc"),
+            *("--trainer.callbacks.patience", -3),
+        ),
+        "the patience of EarlyStopping is -3: it must be at least 0",
+    ),
+    "an option of no callback": (
+        ("--trainer.callbacks.monitor", "val/acc"),
+        "there is no callback for the options --trainer.callbacks.NAME",
+    ),
     "how often to validate nothing": (
         ("--trainer.limit_val_batches", 0, "--trainer.check_val_every_n_epoch", 2),
         "trainer.check_val_every_n_epoch is 2, and trainer.limit_val_batches is 0: choose",
@@ -315,6 +326,7 @@ def test_what_would_have_no_effect_is_refused(case: str, zoo_main: Zoo, tmp_path
         ("seed_everything: true", "seed_everything is 'True': it must be a whole number"),
         ("run_dir: ''", "run_dir is empty"),
         ("data: {class_path: digits, dict_kwargs: {augment: strong}}", "data.dict_kwargs is {'augment': 'strong'}"),
+        ("data: {class_path: digits, augment: none}", "data.augment is none: arguments go into data.init_args"),
         ("data: {class_path: digits, init_args: null}", "data.init_args is null: it must be settings"),
         ("recipe: {<<: {lr: 0.1}, <<: {lr: 0.2}}", "'a.yaml' merges twice into one place (<<), in lines 2 and 2"),
         ("recipe: {schedule: linear, milestones: [0.3]}", "the linear schedule has none"),
