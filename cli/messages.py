@@ -63,8 +63,8 @@ def wrong_value(option: str, text: str) -> str:
     choices = [word.strip(" '") for group in re.findall(r"Literal\[(.*?)\]", text) for word in group.split(",")]
     if choices := list(dict.fromkeys(choices)):
         return f"{option} is '{value}'.{nearest(value, choices)}"
-    if reason := re.search(r"Problem with given class_path '[\w.]+': (module '[\w.]+' has no attribute '\w+')", text):
-        return f"{option} is '{value}': {reason[1]}"
+    if missing := re.search(r"Problem with given class_path '[\w.]+': (module '[\w.]+' has no attribute '\w+')", text):
+        return f"{option} is '{value}': {missing[1]}"
     types = list(dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text)))
     if types:
         readable = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false"}

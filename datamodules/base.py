@@ -28,6 +28,8 @@ from zoo.datamodules.statistics import IMAGENET, channel_statistics
 
 DEFAULT_BATCH_SIZE = 128
 LARGEST_SEED = 2**32 - 1
+_OF_TUNER = (".scale_batch_size_", ".lr_find_")
+"""How the checkpoints are called to which Lightning's tuner goes back after each trial."""
 _OF_PREPROCESSING = ("image_size", "crop", "interpolation", "permute_pixels")
 
 
@@ -276,7 +278,8 @@ class ImageDataModule(LightningDataModule):
         self._batches_done = int(state_dict["batches_done"])
         for change in self.changes(state_dict, self.trainer):
             self._notice(f"not an exact resume: {change}")
-            warnings.warn(f"not an exact resume: {change}", stacklevel=2)
+            if not Path(str(self.trainer.ckpt_path)).name.startswith(_OF_TUNER):
+                warnings.warn(f"not an exact resume: {change}", stacklevel=2)
 
     def changes(self, state_dict: Mapping[str, Any], trainer: Trainer) -> list[str]:
         """What has changed since the run whose `state_dict` this is, in lines; with none, resuming is exact."""

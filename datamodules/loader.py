@@ -1,5 +1,7 @@
 """The DataLoader that all DataModules use."""
 
+import os
+import sys
 from typing import Any, TypeVar
 
 import torch
@@ -9,6 +11,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from zoo.datamodules.machine import available_cpus
 
 T = TypeVar("T")
+
+if sys.version_info < (3, 12) and hasattr(os, "register_at_fork"):
+    # Python 3.11 lets a process hang for ever that is forked while another thread is in its list of threads, as those
+    # are that exchange gradients. This waits until that thread is out of it: it leaves a tenth of such hangs.
+    os.register_at_fork(before=sys._current_frames)
 
 
 def default_num_workers() -> int:

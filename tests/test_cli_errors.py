@@ -122,7 +122,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         (*MLP, "--data.train_size", "100", "--data.train_fraction", "0.5"),
         "train_size is 100 and train_fraction is 0.5: give one",
     ),
-    "folds without a fold": ((*MLP, "--data.kfold", "5"), "fold (with kfold) must be a whole number of at least 0"),
+    "folds without a fold": ((*MLP, "--data.kfold", "5"), "kfold is 5: give fold too, 0 to 4"),
     "classes balanced twice": (
         (*MLP, "--recipe.class_weights", "balanced", "--data.sampler", "balanced"),
         "recipe.class_weights and data.sampler are both balanced: rare classes would count twice",

@@ -344,7 +344,6 @@ def test_max_steps_ends_the_run_and_its_repetition(zoo_main: Zoo, tmp_path: Path
         (("--trainer.logger", "false"), "metrics.csv"),
         (("--trainer.enable_checkpointing", "false"), "checkpoints"),
         (("--trainer.limit_val_batches", 0), "checkpoints/best.ckpt"),
-        (("--trainer.fast_dev_run", "true"), "checkpoints"),
         (("--trainer.barebones", "true"), "metrics.csv"),
     ],
 )
@@ -353,6 +352,12 @@ def test_options_leave_things_out(option: tuple[object, ...], missing: str, zoo_
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "run/run.json").exists()
     assert not (tmp_path / "run" / missing).exists()
+
+
+def test_a_dry_run_leaves_no_checkpoint(zoo_main: Zoo, tmp_path: Path) -> None:
+    assert zoo_main("fit", "--model", "lenet5", "--run_dir", "run", "--trainer.fast_dev_run", "true").status == 0
+    assert (tmp_path / "run/run.json").exists()
+    assert not (tmp_path / "run/checkpoints").exists()
 
 
 def test_other_trainer_options(zoo_main: Zoo, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_names_win_over_numbers() -> None:
         ({"train_size": 0}, "train_size must be a whole number of at least 1, not 0"),
         ({"train_fraction": 1.5}, "train_fraction must lie between 0 and 1"),
         ({"train_size": 50, "train_fraction": 0.5}, "train_size is 50 and train_fraction is 0.5: give one"),
-        ({"kfold": 5}, "fold (with kfold) must be a whole number of at least 0 and at most 4, not -1"),
+        ({"kfold": 5}, "kfold is 5: give fold too, 0 to 4"),
         ({"kfold": 5, "fold": 5}, "fold (with kfold) must be a whole number of at least 0 and at most 4, not 5"),
         ({"kfold": 1, "fold": 0}, "kfold must be a whole number of at least 2, not 1"),
         ({"fold": 1}, "fold is 1, but there are no folds: give kfold too"),

@@ -31,6 +31,7 @@ def on_two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lo
     return folder, dict(json.loads(line) for line in printed.splitlines() if line.startswith("["))
 
 
+@pytest.mark.filterwarnings("ignore:not an exact resume")
 @pytest.mark.parametrize(("name", "compiled"), [*product(SIZES, [False]), ("mlp", True), ("lenet5", True)])
 def test_a_family_in_every_precision(name: str, compiled: bool, tmp_path: Path) -> None:
     files = {precision: tmp_path / f"{precision}.ckpt" for precision in DTYPES}
@@ -43,6 +44,7 @@ def test_a_family_in_every_precision(name: str, compiled: bool, tmp_path: Path) 
         assert found[0] < losses[source][0], (source, target)
 
 
+@pytest.mark.filterwarnings("ignore:not an exact resume")
 @pytest.mark.parametrize(("name", "compiled"), [*product(SIZES, [False, True])])
 def test_a_family_on_two_processes(
     name: str, compiled: bool, on_two_processes: tuple[Path, Losses], tmp_path: Path

@@ -17,6 +17,7 @@ from zoo.datamodules import Fake
 from zoo.metrics import Average
 from zoo.precision import check_precision, choose_precision, find_device, resolve_precision
 
+DRY = ("fit", "--model=mlp", "--data=digits", "--trainer.fast_dev_run=true")
 FIT = ("fit", "--model=mlp", "--data=digits", "--trainer.max_steps=1", "--no-test", "--run_dir=run")
 KINDS = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator, "tpu": XLAAccelerator}
 
@@ -168,9 +169,9 @@ def test_a_hint_where_bfloat16_is_fast_and_nothing_was_said(zoo_main: Zoo, monke
     monkeypatch.setattr(hints, "_measured", lambda _: {})
     for fast in (True, False):
         pretend(monkeypatch, "cpu", fast=fast)
-        assert (hint in zoo_main(*FIT[:-1], "--trainer.fast_dev_run=true").out) == fast
+        assert (hint in zoo_main(*DRY).out) == fast
     pretend(monkeypatch, "cpu", fast=True)
-    assert hint not in zoo_main(*FIT[:-1], "--trainer.fast_dev_run=true", "--trainer.precision=32-true").out
+    assert hint not in zoo_main(*DRY, "--trainer.precision=32-true").out
 
 
 def test_the_hint_has_figures_of_the_model_or_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -473,7 +473,9 @@ class ImageClassifier(L.LightningModule):
         Raises:
             ValueError: If it is something that the checkpoint would silently decide.
         """
-        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and "zoo" in checkpoint:
+        trainer = self._trainer
+        is_resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.ckpt_path is not None
+        if is_resumed and "zoo" in checkpoint:
             check_same_run(self, checkpoint["zoo"])
             for change in inexact_changes(self, checkpoint["zoo"]):
                 warnings.warn(f"not an exact resume: {change}", stacklevel=2)

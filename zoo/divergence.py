@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 GPU_CHECK_INTERVAL = 50
 """On a GPU, reading the loss waits for the device: the check for a finite loss runs once in this many steps."""
@@ -50,8 +50,8 @@ def _over_processes(loss: Tensor, trainer: Trainer) -> Tensor:
     """The loss; of several processes, their sum, which is no finite number if one of theirs is none."""
     if trainer.world_size == 1:
         return loss
-    total = trainer.strategy.reduce(loss.detach().float().clone(), reduce_op="sum")
-    assert isinstance(total, Tensor)
+    total = loss.detach().float().clone()
+    distributed.all_reduce(total)  # a strategy's own reduction has all wait for each other first
     return total
 
 
