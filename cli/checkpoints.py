@@ -147,7 +147,7 @@ def _validation_follows(trainer: Trainer) -> bool:
 
 def lost_best(folder: Path, checkpoint: Mapping[str, Any]) -> list[str]:
     """A line for the user if the best epoch of a run that goes on is no longer there."""
-    states = [state for state in checkpoint["callbacks"].values() if "kept" in state]
+    states = [state for state in checkpoint.get("callbacks", {}).values() if "kept" in state]
     if not any(is_lost(state, folder / "checkpoints") for state in states):
         return []
     return [f"'{folder / 'checkpoints'}' has no best.ckpt any more: the best epoch is that of those that follow"]
@@ -155,7 +155,7 @@ def lost_best(folder: Path, checkpoint: Mapping[str, Any]) -> list[str]:
 
 def is_lost(state: Mapping[str, Any], folder: Path) -> bool:
     """Whether there was a best epoch, which is neither in the folder nor where it was written."""
-    path = state["best_model_path"]
+    path = state.get("best_model_path", "")
     return bool(path) and not any(place.is_file() for place in (folder / Path(path).name, Path(path)))
 
 

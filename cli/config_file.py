@@ -11,6 +11,7 @@ from zoo.cli.errors import UserError, describe
 LARGEST_DEPTH, LARGEST_NUMBER = 30, 10_000
 """Of settings: what is deeper or longer is a mistake, or a few lines of aliases that stand for millions."""
 MERGE = "tag:yaml.org,2002:merge"
+"""What YAML calls the key `<<`."""
 GROUPS: dict[str, tuple[tuple[type, ...], str]] = {
     "model": ((str, dict), "a name, or settings such as {class_path: mlp}"),
     "data": ((str, dict), "a name, or settings such as {class_path: digits}"),

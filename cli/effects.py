@@ -43,8 +43,6 @@ OF_FITTING = (*WATCHERS, "LearningRateMonitor")
 OF_VALIDATION = ("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps")
 OF_DRY_RUN = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_test_batches")
 """What `fast_dev_run` would override."""
-WITHOUT_CHECKPOINTS = {"enable_checkpointing": False, "barebones": True}
-"""Settings of the trainer's with which a run keeps nothing."""
 OF_HIDDEN = {"norm": "none", "dropout": 0, "activation": "relu"}
 """Arguments of the perceptrons that are for hidden layers, and the values at which they do nothing."""
 MAXOUT_PIECES = 5
@@ -173,13 +171,13 @@ def _check_run(config: Namespace, callbacks: list[tuple[str, Mapping[str, Any]]]
         )
     if config.no_test and trainer.limit_test_batches is not None:
         raise UserError(f"trainer.limit_test_batches is {trainer.limit_test_batches}, and no_test is true: choose")
-    for name, value in (*WITHOUT_CHECKPOINTS.items(), ("fast_dev_run", trainer.fast_dev_run or None)):
-        if trainer[name] != value or trainer[name] is None:
-            continue
-        what = f"trainer.{name} is {str(value).lower()}, with which nothing is kept"
+    without = {"enable_checkpointing": trainer.enable_checkpointing is False, "barebones": trainer.barebones}
+    without["fast_dev_run"] = bool(trainer.fast_dev_run)
+    for name in (name for name, is_so in without.items() if is_so):
+        what = f"trainer.{name} is {str(trainer[name]).lower()}, with which nothing is kept"
         if config.get("checkpoint_every"):
             raise UserError(f"checkpoint_every is {config.checkpoint_every}, and {what}: choose")
-        if config.get("resume") and name in WITHOUT_CHECKPOINTS:
+        if config.get("resume"):
             raise UserError(f"{what}: a run that is resumed keeps its checkpoints, leave it out")
     if config.get("ckpt_path") and config.get("pretrained"):
         raise UserError(f"ckpt_path is {config.ckpt_path} and pretrained is {config.pretrained}: say one of them")

@@ -139,7 +139,7 @@ class FitCLI(ZooCLI):
             checkpoint_files(self.folder)  # nothing is written where there is nothing to resume
             self.held.enter_context(hold(self.folder))
             self.resume_from, self.checkpoint, faults = newest_checkpoint(self.folder)
-            self.notices += [*faults, *lost_best(self.folder, self.checkpoint)]
+            self.notices += faults
         elif self.config.ckpt_path:
             self.checkpoint = read_checkpoint(self.config.ckpt_path, must_be_registered=False)
             self.resume_from = Path(self.config.ckpt_path)
@@ -148,6 +148,7 @@ class FitCLI(ZooCLI):
         if self.resume_from is not None:
             check_checkpoint(self, self.resume_from, self.checkpoint)
             self.notices += check_exactness(self, self.checkpoint)
+            self.notices += lost_best(self.folder, self.checkpoint) if self.config.resume else []
         if self.config.resume:
             self._tidy()
         else:

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,13 @@ class Job:
     def content(self) -> str:
         """A hash of the files' names below the folder that holds them all, of their sizes, and of what is in a few."""
         names = [os.fsdecode(path) for path in self.paths]
-        folder = os.path.commonpath([Path(name).parent for name in names])
+        folder = os.path.commonpath({name.rpartition(os.sep)[0] for name in names})
         digest = hashlib.sha256()
         for name in names:
-            digest.update(os.fsencode(f"{os.path.relpath(name, folder)} {Path(name).stat().st_size}\n"))
+            digest.update(os.fsencode(f"{name.removeprefix(folder)} {_bytes_of(name)}\n"))
         for row in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int):  # some formats have one size
-            digest.update(Path(names[row]).read_bytes())
+            with suppress(OSError):
+                digest.update(Path(names[row]).read_bytes())
         return digest.hexdigest()
 
     def expected_bytes(self) -> int:
@@ -105,6 +107,14 @@ class Job:
             is_cut = self.side and min(height, width) > self.side
             sizes.append(self.side**2 if is_cut else height * width)
         return int(np.mean(sizes or [0]) * self.in_channels * len(self.paths))
+
+
+def _bytes_of(name: str) -> int:
+    """The size of a file; 0 of one that has gone, whose pixels may be kept."""
+    try:
+        return os.stat(name).st_size  # noqa: PTH116  # a Path object a file takes twice the time
+    except OSError:
+        return 0
 
 
 class Decoded:
