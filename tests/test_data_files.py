@@ -129,6 +129,31 @@ def test_a_second_run_decodes_nothing(single: Path, monkeypatch: pytest.MonkeyPa
     assert not calls
 
 
+def test_what_tells_a_tree_from_another(single: Path, tmp_path: Path) -> None:
+    """REQ-R2: names below the folder, sizes, what is in the files; not where they lie, nor whether they still do."""
+
+    def content(root: Path) -> str:
+        data = Folder(str(root), cache=True)
+        data.setup()
+        return data.splits["train"].content()
+
+    before = content(single)
+    moved = tmp_path / "elsewhere/pets"
+    shutil.copytree(single, moved)
+    assert content(moved) == before
+    file = sorted((moved / "cat").iterdir())[0]
+    pixels = np.asarray(Image.open(file))
+    Image.fromarray(255 - pixels).save(file)
+    other = content(moved)
+    assert other != before
+    file.rename(file.with_name("another.png"))
+    assert content(moved) not in (before, other)
+    data = Folder(str(single), cache=True)
+    data.setup()
+    shutil.rmtree(single)
+    assert data.state_dict()["facts"]["content"], "what is kept decoded suffices to train"
+
+
 def test_a_changed_file_is_decoded_again(single: Path) -> None:
     first = Folder(str(single), image_size=16)
     first.setup()
