@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -306,6 +308,9 @@ class ZooCLI(LightningCLI):
             settings["strategy"] = FullySharded()
         settings["callbacks"] = as_list(settings.get("callbacks"))
         settings["plugins"] = [*as_list(settings.get("plugins")), AtomicCheckpointIO()]
+        if SLURMEnvironment.detect() and not any(isinstance(one, ClusterEnvironment) for one in settings["plugins"]):
+            # Lightning would write a checkpoint that nothing reads, and put the job into the queue again to begin anew.
+            settings["plugins"].append(SLURMEnvironment(auto_requeue=False))
         if settings.get("enable_progress_bar") is not False and not settings.get("barebones"):
             settings["callbacks"].append(RunProgress())
         if self.verb != "fit":

@@ -75,8 +75,9 @@ def check_effects(verb: str, config: Namespace, defaults: Mapping[str, Any], arg
     for callback in callbacks:
         _check_callback(callback, callbacks, verb, validates=trainer.limit_val_batches != 0)
     if verb == "fit":
-        _check_length(said)
+        _check_length(said, arguments)
         _check_run(config, callbacks)
+        _check_start(config, arguments)
         _check_place(config, arguments)
         _check_hidden(config.get("model.init_args") or {})
     _check_workers(config.get("data.init_args.num_workers"))
@@ -131,14 +132,18 @@ def _check_callback(
         raise UserError(f"the monitor of {name} is '{monitor}', but trainer.limit_val_batches is 0: choose")
 
 
-def _check_length(said: Mapping[str, Any]) -> None:
-    """Of settings that say how long a run is, or how often it validates, those that others leave nothing to do."""
-    for names, owner, is_off in (
-        (OF_VALIDATION, "limit_val_batches", said.get("limit_val_batches") == 0),
-        ((*OF_DRY_RUN, *OF_VALIDATION), "fast_dev_run", bool(said.get("fast_dev_run"))),
+def _check_length(said: Mapping[str, Any], arguments: list[str]) -> None:
+    """Of settings that say how long a run is, or how often it validates, those that others leave nothing to do.
+
+    To try a file that says how long a run is, is what a dry run is for: only what is typed with it is refused.
+    """
+    typed = {name: value for name, value in said.items() if front.option(arguments, f"--trainer.{name}") is not None}
+    for names, owner, settings in (
+        (OF_VALIDATION, "limit_val_batches", said if said.get("limit_val_batches") == 0 else {}),
+        ((*OF_DRY_RUN, *OF_VALIDATION), "fast_dev_run", typed if typed.get("fast_dev_run") else {}),
     ):
-        for name in names if is_off else ():
-            if name in said:
+        for name in names:
+            if name in settings:
                 raise UserError(f"trainer.{name} is {said[name]}, and trainer.{owner} is {said[owner]}: choose")
 
 
@@ -179,8 +184,14 @@ def _check_run(config: Namespace, callbacks: list[tuple[str, Mapping[str, Any]]]
             raise UserError(f"checkpoint_every is {config.checkpoint_every}, and {what}: choose")
         if config.get("resume"):
             raise UserError(f"{what}: a run that is resumed keeps its checkpoints, leave it out")
-    if config.get("ckpt_path") and config.get("pretrained"):
-        raise UserError(f"ckpt_path is {config.ckpt_path} and pretrained is {config.pretrained}: say one of them")
+
+
+def _check_start(config: Namespace, arguments: list[str]) -> None:
+    """A checkpoint holds later weights than those that a run began with, which only fine-tuning still needs."""
+    typed, finetune = front.option(arguments, "--pretrained"), config.get("finetune")
+    is_plain = finetune in (None, "none") or config.get("finetune.method") == "none"
+    if typed is not None and config.get("pretrained") and config.get("ckpt_path") and is_plain:
+        raise UserError(f"ckpt_path is {config.ckpt_path} and pretrained is {typed}: say one of them")
 
 
 def check_batches(settings: Namespace, sizes: Mapping[str, int], batch_size: int, epochs: int | None) -> None:

@@ -1,5 +1,6 @@
 """What a run starts from: the trained weights that the user asked for, and what fine-tuning them needs."""
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,8 @@ def load_weights(cli: "ZooCLI", found: Pretrained) -> list[str]:
     known, data = list(found.class_names), cli.datamodule
     is_same = not known or known == data.class_names
     report = apply_pretrained(cli.model, found, keep_output=is_same)
-    if (init := front.option(cli.arguments, "--model.init")) and not report.skipped:
+    init, usual = front.option(cli.arguments, "--model.init"), signature(type(cli.model)).parameters.get("init")
+    if init and usual and init != usual.default and not report.skipped:
         raise UserError(f"model.init is {init}, but all weights come from {found.label}: leave one of them out")
     if cli.verb != "fit" and not is_same:
         what = f"trained on the classes {shortened(known)}, but {data.spec.name} has {shortened(data.class_names)}"

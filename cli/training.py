@@ -3,13 +3,17 @@
 import copy
 import os
 import signal
+import subprocess
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
@@ -39,6 +43,8 @@ from zoo.profiler import StepTimes
 from zoo.weight_files import remove_unfinished
 
 FAILED_STATUS = 1
+PATIENCE = 20
+"""Seconds that other processes have to end by themselves."""
 
 
 class FitCLI(ZooCLI):
@@ -211,14 +217,15 @@ def train(cli: FitCLI) -> int:
             test_best(cli)
     except (RuntimeError, MemoryError, ConnectionError, EOFError) as error:
         hint = hint_for(error)
-        finish_record(cli, record, "diverged" if isinstance(error, DivergedError) else "failed", started)
-        if hint is None or os.environ.get("ZOO_TRACEBACK") == "1":
-            raise
-        if trainer.is_global_zero:
-            print(f"zoo: {hint}")
-            print(how_to_go_on(cli))
-        elif not isinstance(error, DivergedError) and not trainer.received_sigterm:  # all processes know of these
-            print(f"zoo: process {trainer.global_rank}: {hint}")
+        with patience():
+            finish_record(cli, record, "diverged" if isinstance(error, DivergedError) else "failed", started)
+            if hint is None or os.environ.get("ZOO_TRACEBACK") == "1":
+                raise
+            if trainer.is_global_zero:
+                print(f"zoo: {hint}")
+                print(how_to_go_on(cli))
+            elif not isinstance(error, DivergedError) and not trainer.received_sigterm:  # all processes know of these
+                print(f"zoo: process {trainer.global_rank}: {hint}")
         return FAILED_STATUS
     except (ValueError, OSError, MisconfigurationException, ModuleNotFoundError) as error:  # such as a full disk
         finish_record(cli, record, "failed", started)
@@ -240,6 +247,25 @@ def train(cli: FitCLI) -> int:
             show(step_table(cli.step_times, cli.recipe.batch_size, cli.folder))
         print(summary(cli, record))
     return 0
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Let the first process say why a run has failed, and then end the others.
+
+    Lightning's observer kills all processes, itself too, within seconds after one of them has failed.
+    """
+    observers = [thread for thread in threading.enumerate() if isinstance(thread, _ChildProcessObserver)]
+    processes = [process for observer in observers for process in observer._child_processes]
+    for observer in observers:
+        observer._child_processes = []
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            process.kill()
 
 
 LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "remote process exited")

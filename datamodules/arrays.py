@@ -15,6 +15,11 @@ Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 
+def a_few(count: int) -> Indices:
+    """Up to 64 positions of so many, evenly spread."""
+    return np.linspace(0, count - 1, min(64, count)).astype(np.int64)
+
+
 class Source(Protocol):
     """Where images come from. Nothing that it returns may be a view of what it keeps."""
 

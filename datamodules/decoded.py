@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.datamodules.arrays import Indices, Pixels
+from zoo.datamodules.arrays import Indices, Pixels, a_few
 from zoo.datamodules.batch import squares
 from zoo.datamodules.cache import one_at_a_time
 from zoo.datamodules.decode import image_size_of, read_image
@@ -35,7 +35,6 @@ _ROW = np.dtype([("offset", np.int64), ("height", np.int32), ("width", np.int32)
 _BATCH = 64
 _MOST_BYTES = 8 << 30
 _FREE_SHARE = 0.5  # of the disk
-_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,14 @@ class Job:
         digest = hashlib.sha256()
         for name in names:
             digest.update(os.fsencode(f"{name.removeprefix(folder)} {_bytes_of(name)}\n"))
-        for row in np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int):  # some formats have one size
+        for row in a_few(len(names)):  # some formats have one size
             with suppress(OSError):
                 digest.update(Path(names[row]).read_bytes())
         return digest.hexdigest()
 
     def expected_bytes(self) -> int:
         """About how much memory the decoded images take, judged by a few of them."""
-        rows = np.linspace(0, len(self.paths) - 1, min(_SAMPLE, len(self.paths))).astype(int)
+        rows = a_few(len(self.paths))
         sizes = []
         for row in rows:
             try:

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from zoo.datamodules.arrays import Indices, Pixels
+from zoo.datamodules.arrays import Indices, Pixels, a_few
 from zoo.datamodules.decode import read_image, read_image_bytes
 from zoo.datamodules.decoded import Job
 from zoo.datamodules.files import FileDataModule, FileOptions
@@ -16,8 +17,6 @@ from zoo.datamodules.hub_columns import class_names, find_columns, label_names
 from zoo.datamodules.hub_open import Rows, open_rows
 from zoo.datamodules.layout import refuse, unknown_classes
 from zoo.datamodules.tree import Listing, Tree
-
-_SAMPLE = 64
 
 
 class HuggingFace(FileDataModule):
@@ -161,13 +160,17 @@ class RowsJob(Job):
         return digest.hexdigest()[:32]
 
     def content(self) -> str:
-        """A hash of what errors call the rows."""
-        return hashlib.sha256(np.ascontiguousarray(self.paths).data).hexdigest()
+        """A hash of the number of rows, and of the images in a few."""
+        digest = hashlib.sha256(f"{len(self.paths)}".encode())
+        for row in a_few(len(self.paths)).tolist():
+            with suppress(ValueError, OSError):
+                digest.update(np.ascontiguousarray(self.decode(row)).data)
+        return digest.hexdigest()
 
     def expected_bytes(self) -> int:
         """About how much memory the decoded images take, judged by a few of them."""
         sizes = []
-        for position in np.linspace(0, len(self.paths) - 1, min(_SAMPLE, len(self.paths))).astype(int).tolist():
+        for position in a_few(len(self.paths)).tolist():
             try:
                 sizes.append(self.read(position).size)
             except (ValueError, OSError):

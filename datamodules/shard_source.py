@@ -1,10 +1,11 @@
 """Single images of shards, for statistics and pictures; training reads streams."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from zoo.datamodules.arrays import Indices, Pixels
+from zoo.datamodules.arrays import Indices, Pixels, a_few
 from zoo.datamodules.batch import squares
 from zoo.datamodules.shard_read import read_rows
 from zoo.datamodules.shard_stream import LocalSamples, RemoteSamples
@@ -65,7 +66,14 @@ class ShardSource:
         return self.mark
 
     def content(self) -> str:
-        """A hash of the samples' keys; of those on the network, the mark, which has their addresses."""
-        if isinstance(self.samples, LocalSamples):
-            return hashlib.sha256(self.samples.index.keys.tobytes()).hexdigest()
-        return self.mark
+        """A hash of the samples' keys and of a few images; of those on the network, the mark, made of the addresses."""
+        if not isinstance(self.samples, LocalSamples):
+            return self.mark
+        keys = self.samples.index.keys
+        digest = hashlib.sha256(keys.tobytes())
+        for item in read_rows(self.samples.index, a_few(len(keys))):
+            with suppress(ValueError):
+                digest.update(
+                    b"" if isinstance(item, str) else item.decode(self.in_channels, self.classes)[0].tobytes()
+                )
+        return digest.hexdigest()

@@ -135,6 +135,19 @@ def test_relative_path_and_image_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(number for split in data.splits for number in numbers_in(data, split)) == [*range(1, 20), 100]
 
 
+def test_what_tells_rows_from_others(tmp_path: Path) -> None:
+    """REQ-R2: the images, not the place."""
+
+    def content(path: str) -> str:
+        data = load(path)
+        data.setup()
+        return data.splits["train"].content()
+
+    before = content(save(tmp_path / "one", train=rows(range(40))))
+    assert content(save(tmp_path / "elsewhere", train=rows(range(40)))) == before
+    assert content(save(tmp_path / "two", train=rows(range(40, 80)))) != before
+
+
 def test_images_are_read_by_our_rules(tmp_path: Path) -> None:
     deep = np.full((10, 12), 127 * 257, np.uint16)
     clear = np.zeros((10, 12, 4), np.uint8)

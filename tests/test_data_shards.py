@@ -69,6 +69,22 @@ def shards(folder: Path, sizes: Sequence[int], first: int = 0) -> str:
     return f"{folder}/part-{{000..{len(sizes) - 1:03}}}.tar"
 
 
+def test_what_tells_shards_from_others(tmp_path: Path) -> None:
+    """REQ-R2: images under the same keys, not the place."""
+
+    def content(path: str) -> str:
+        data = WebDataset(path, num_classes=CLASSES, num_workers=0)
+        data.setup()
+        return data.splits["train"].content()
+
+    before = content(shards(tmp_path / "one", [30, 30]))
+    assert content(shards(tmp_path / "elsewhere", [30, 30])) == before
+    others = [(f"{number:06}", sample(number) | {"png": png(number + 1000)}) for number in range(60)]
+    write(tmp_path / "two/part-000.tar", others[:30])
+    write(tmp_path / "two/part-001.tar", others[30:])
+    assert content(f"{tmp_path}/two/part-{{000..001}}.tar") != before
+
+
 def load(train: str | Path, **options: Any) -> WebDataset:
     defaults = {
         "num_classes": CLASSES,

@@ -353,7 +353,7 @@ EVALUATED: dict[str, tuple[tuple[object, ...], str]] = {
         f"test with {option}": (("test", f"--{option}", value), f"{option} is {value}: it changes nothing in zoo test")
         for option, value in {
             **{"model.init": "orthogonal", "model.dropout": 0.5, "seed_everything": 3, "data.seed": 3},
-            **{"data.val_size": 0.2, "data.train_size": 50, "data.train_fraction": 0.5, "data.kfold": 5},
+            **{"data.train_size": 50, "data.train_fraction": 0.5, "data.kfold": 5},
         }.items()
     },
     "validate with fewer training images": (("validate", "--data.train_size", 50), "data.train_size is 50"),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import zoo
 from tests.conftest import Zoo, run_two_processes
 from tests.evaluate_on_two_processes import COUNTS, Few, evaluate, network
-from tests.here import assert_one_line, run_here
+from tests.here import assert_one_line, run_here, step
 from tests.kill_cases import differences
 from zoo.benchmarks.execute import run_job
 from zoo.benchmarks.results import read_result
@@ -144,6 +144,27 @@ def test_python_warns_of_what_has_changed(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"^recipe\.lr was 0\.01 and is 0\.5: it cannot change within a run$"):
         resume_in_python(tmp_path, lr=0.5)
+
+
+def test_python_refuses_a_damaged_description_too(tmp_path: Path) -> None:
+    """REQ-C4: in one line, with the file's name."""
+    resume_in_python(tmp_path)
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    content["zoo"]["recipe"]["epochs"] = "many"
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"a\.ckpt.*epochs"):
+        resume_in_python(tmp_path)
+
+
+def test_what_a_fine_tuned_run_began_with_stands_beside_a_checkpoint(zoo_main: Zoo, tmp_path: Path) -> None:
+    """REQ-C3: the file of such a run says both, and l2sp needs both."""
+    tune = ("--pretrained=mnist", "--finetune=full", "--finetune.l2sp=0.01")
+    words = ("fit", "--model=lenet5", "--data.train_size=256", "--recipe.epochs=1", "--no-test")
+    assert zoo_main(*words, *tune, "--run_dir=run").status == 0
+    longer = ("--ckpt_path=run/checkpoints/last.ckpt", "--recipe.epochs=2", "--run_dir=longer")
+    outcome = zoo_main("fit", "--config=run/config.yaml", *longer)
+    assert outcome.status == 0, outcome.err
+    assert step(tmp_path / "longer/checkpoints/last.ckpt") == 2 * step(tmp_path / "run/checkpoints/last.ckpt")
 
 
 def test_another_number_of_processes_is_refused(run: Path, zoo_main: Zoo) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 import zoo
 import zoo.names
@@ -128,6 +129,23 @@ def test_a_trainer_of_the_users_runs_nothing_either(hostile: str, verb: str, mar
             run(zoo.create_model("lenet5"), **words)
     else:
         assert run(zoo.create_model("lenet5"), **words)
+
+
+class OwnWay(SingleDeviceStrategy):
+    """Reads checkpoints as Lightning's FSDPStrategy does: without asking the plugin, and with whatever is in them."""
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(checkpoint_path, weights_only=False)
+        return content
+
+
+def test_a_strategy_with_its_own_way_gets_what_was_looked_at(marker: Path, tmp_path: Path) -> None:
+    """REQ-S2: strategies for models that no device holds read the file themselves."""
+    path = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": {}, "more": Payload(marker)}, path)
+    trainer = L.Trainer(strategy=OwnWay("cpu"), max_epochs=1, enable_checkpointing=False, **QUIET)
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        trainer.fit(zoo.create_model("lenet5"), datamodule=Digits(image_size=32), ckpt_path=path)
 
 
 @pytest.mark.parametrize("verb", ["test", "predict", "export"])

@@ -183,14 +183,15 @@ def read_checkpoint(path: str | os.PathLike[str], *, must_be_registered: bool = 
     checkpoint = read_content(path)
     if not is_ours(checkpoint.get("zoo")) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(f"'{path}' is not a checkpoint of this package: it does not say which model it holds")
-    _check_parts(checkpoint, path)
+    check_parts(checkpoint, path)
     name = checkpoint["zoo"]["name"]
     if must_be_registered and name not in MODELS:
         raise ValueError(f"'{path}' holds the model '{name}', which is not registered.{nearest(name, MODELS)}")
     return checkpoint
 
 
-def _check_parts(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def check_parts(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless weights and description have their form; recipe and finetune are complete then."""
     tensors, facts = checkpoint["state_dict"], checkpoint["zoo"]
     if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()):
         raise ValueError(f"'{path}' is damaged: its state_dict holds more than tensors with names")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import Strategy
 
 from zoo.weight_files import atomic_file, read_content
 
@@ -58,4 +59,19 @@ def prepare_trainer(trainer: Trainer) -> None:
     """
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    asks_plugin = type(trainer.strategy).load_checkpoint is Strategy.load_checkpoint
+    if not (asks_plugin and isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)):
+        _look_first(trainer.strategy)
     setattr(trainer.fit_loop, "_iteration_based_training", lambda: False)  # noqa: B010  # it is a method
+
+
+def _look_first(strategy: Strategy) -> None:
+    """Let a strategy that has its own way with checkpoints, or a plugin of the user's, get only what holds no code."""
+    load = strategy.load_checkpoint
+
+    def checked(checkpoint_path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        read_content(checkpoint_path)
+        return load(checkpoint_path, *arguments, **options)
+
+    if "load_checkpoint" not in vars(strategy):
+        setattr(strategy, "load_checkpoint", checked)  # noqa: B010  # it is a method

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from zoo.averaging import MovingAverage, TailAverage
 from zoo.checkpoint_io import prepare_trainer
-from zoo.description import describe, warn_of_difference
+from zoo.description import describe, is_ours, warn_of_difference
 from zoo.divergence import LossWatch, check_checkpoint, check_weights
 from zoo.finetune import Finetune, freeze, freeze_modes, start_penalty
 from zoo.kinds import check_kinds
@@ -474,8 +474,10 @@ class ImageClassifier(L.LightningModule):
             ValueError: If it is something that the checkpoint would silently decide.
         """
         trainer = self._trainer
-        is_resumed = trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.ckpt_path is not None
-        if is_resumed and "zoo" in checkpoint:
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and is_ours(checkpoint.get("zoo")):
+            from zoo.checkpoint import check_parts
+
+            check_parts(checkpoint, trainer.ckpt_path or "the checkpoint")
             check_same_run(self, checkpoint["zoo"])
             for change in inexact_changes(self, checkpoint["zoo"]):
                 warnings.warn(f"not an exact resume: {change}", stacklevel=2)
