@@ -3,17 +3,13 @@
 import copy
 import os
 import signal
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
@@ -29,6 +25,7 @@ from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint, lost_best
 from zoo.cli.effects import check_batches
 from zoo.cli.errors import UserError, describe, user_errors
+from zoo.cli.failing import hint_for, how_to_go_on, patience
 from zoo.cli.folder import hold, make_run_folder
 from zoo.cli.listing import show
 from zoo.cli.metrics_log import Events, MetricsCSV
@@ -43,8 +40,6 @@ from zoo.profiler import StepTimes
 from zoo.weight_files import remove_unfinished
 
 FAILED_STATUS = 1
-PATIENCE = 20
-"""Seconds that other processes have to end by themselves."""
 
 
 class FitCLI(ZooCLI):
@@ -223,7 +218,7 @@ def train(cli: FitCLI) -> int:
                 raise
             if trainer.is_global_zero:
                 print(f"zoo: {hint}")
-                print(how_to_go_on(cli))
+                print(how_to_go_on(cli.folder))
             elif not isinstance(error, DivergedError) and not trainer.received_sigterm:  # all processes know of these
                 print(f"zoo: process {trainer.global_rank}: {hint}")
         return FAILED_STATUS
@@ -238,7 +233,7 @@ def train(cli: FitCLI) -> int:
     except SystemExit as end:  # Lightning's way to stop, once it has shut down
         finish_record(cli, record, "interrupted", started)
         if trainer.is_global_zero:
-            print(f"interrupted. {how_to_go_on(cli)}")
+            print(f"interrupted. {how_to_go_on(cli.folder)}")
         in_test = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
         return EXIT_STATUS[cli.stop.received or in_test]
     finish_record(cli, record, "finished", started)
@@ -247,52 +242,6 @@ def train(cli: FitCLI) -> int:
             show(step_table(cli.step_times, cli.recipe.batch_size, cli.folder))
         print(summary(cli, record))
     return 0
-
-
-@contextmanager
-def patience() -> Iterator[None]:
-    """Let the first process say why a run has failed, and then end the others.
-
-    Lightning's observer kills all processes, itself too, within seconds after one of them has failed.
-    """
-    observers = [thread for thread in threading.enumerate() if isinstance(thread, _ChildProcessObserver)]
-    processes = [process for observer in observers for process in observer._child_processes]
-    for observer in observers:
-        observer._child_processes = []
-    try:
-        yield
-    finally:
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            process.kill()
-
-
-LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
-"""In messages of gloo and NCCL, through which processes exchange gradients, when one of them has gone."""
-
-
-def hint_for(error: Exception) -> str | None:
-    """What to do about a failure that is nobody's bug; None for what is one."""
-    text = str(error)
-    if isinstance(error, DivergedError):
-        return text
-    # Not what a worker raised, which has its own message. The connection is that to a worker, which may be found first.
-    if "DataLoader worker (pid" in text or isinstance(error, ConnectionError | EOFError):
-        what = "a worker that reads images was killed or ended, as it happens when memory runs out"
-        return f"{what}: try fewer --data.num_workers, smaller --data.image_size or --recipe.batch_size"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text:
-        return "memory ran out: try a smaller --recipe.batch_size or --data.image_size, or fewer --data.num_workers"
-    if any(sign in text for sign in LOST_PROCESS):
-        return "another process of this run has ended: what it printed says why"
-    return None
-
-
-def how_to_go_on(cli: FitCLI) -> str:
-    """The command that resumes the run, if there is something to resume it from."""
-    if not any((cli.folder / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
-        return f"Nothing was saved yet: start the run of {cli.folder / 'config.yaml'} anew"
-    return f"To go on: zoo fit --config {cli.folder / 'config.yaml'} --resume"
 
 
 def use_cached_features(cli: FitCLI) -> None:
