@@ -139,7 +139,7 @@ def try_case(case: Case, whole: Path, folder: Path) -> Result:
     except RuntimeError as error:
         result.faults.append(str(error))
     else:
-        result.faults += differences(whole / "run", folder / "run", train=case.devices == 1)
+        result.faults += differences(whole / "run", folder / "run")
     return result
 
 
@@ -158,18 +158,12 @@ def check_files(folder: Path, result: Result) -> int:
     return len(files)
 
 
-def differences(one: Path, other: Path, *, train: bool = True) -> list[str]:
-    """In what two run folders differ that should be equal.
-
-    Args:
-        one: A run folder.
-        other: Another.
-        train: Whether the averages over training images are compared too.
-    """
+def differences(one: Path, other: Path) -> list[str]:
+    """In what two run folders differ that should be equal."""
     last, best = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
     found = [f"{last}: {line}" for line in _unequal(*(_read(folder / last, PARTS) for folder in (one, other)))]
     found += [f"{best}: {line}" for line in _unequal(*(_read(folder / best, PARTS[:1]) for folder in (one, other)))]
-    first, second = (_rows(folder / "metrics.csv", train=train) for folder in (one, other))
+    first, second = (read_metrics(folder / "metrics.csv") for folder in (one, other))
     return found + ([] if first == second else [f"metrics.csv: {first} and {second}"])
 
 
@@ -188,10 +182,6 @@ def _unequal(one: Any, other: Any, path: str = "") -> list[str]:
         return [line for key in one for line in _unequal(one[key], other[key], f"{path}.{key}")]
     is_same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
     return [] if is_same else [path]
-
-
-def _rows(path: Path, *, train: bool) -> list[dict[str, str]]:
-    return [{key: row[key] for key in row if train or not key.startswith("train/")} for row in read_metrics(path)]
 
 
 def save_forever(path: Path, values: int) -> None:

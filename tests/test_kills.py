@@ -53,7 +53,7 @@ def test_a_signal_stops_two_processes_after_the_same_step(tmp_path: Path, zoo_ma
     assert outcome.status == 0, outcome.err
     assert "note: not an exact resume: devices was 2 and is 1" in outcome.out
     finish(start(["fit", "--config=run/config.yaml", "--resume"], stopped))
-    assert differences(whole / "run", stopped / "run", train=False) == []
+    assert differences(whole / "run", stopped / "run") == []
 
 
 def test_the_cases_of_the_long_run_cover_all_settings() -> None:

@@ -183,7 +183,7 @@ def test_lbfgs_counts_each_image_once(tmp_path: Path) -> None:
     average = model.on_train_epoch_end
 
     def note() -> None:
-        sizes.append([size for _, _, size in model._seen])
+        sizes.append([int(size) for _, _, size in model._seen])
         average()
 
     model.on_train_epoch_end = note  # type: ignore[method-assign]  # to see what is averaged

@@ -34,7 +34,7 @@ def network(name: str, **recipe: Any) -> ImageClassifier:
     model = zoo.create_model(name, num_classes=10, in_channels=3, **FAMILIES[name])
     assert isinstance(model, ImageClassifier)
     model.recipe = Recipe(**recipe)
-    model._trainer = SimpleNamespace(precision="32-true")  # type: ignore[assignment]  # all that the step asks it
+    model._trainer = SimpleNamespace(precision="32-true", world_size=1)  # type: ignore[assignment]  # all that the step asks it
     return model.to("meta").train()
 
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -39,10 +39,8 @@ from zoo.recipe import Recipe
 from zoo.registry import MODELS
 from zoo.resuming import check_same_run, inexact_changes
 from zoo.seeds import mixed_seed
+from zoo.step_figures import StepFigures, over_processes
 from zoo.stopping import StopEarly
-
-TOGETHER = 32
-"""So many steps' figures are put into one tensor at a time."""
 
 
 class ImageClassifier(L.LightningModule):
@@ -92,7 +90,7 @@ class ImageClassifier(L.LightningModule):
         self._trained_stages: int | None = None  # counted from the output; None is all
         self._start: dict[str, Tensor] = {}  # of the weights that `finetune.l2sp` pulls back
         self._watch = LossWatch()
-        self._seen: list[tuple[Tensor, Tensor, int]] = []  # loss, correct images and images of each training step
+        self._seen = StepFigures()
         # Attributes: Lightning finds, moves and syncs metrics by attribute.
         self.train_loss, self.train_acc = Average(), Average()
         self.val_loss, self.val_acc = Average(), Average()
@@ -198,7 +196,7 @@ class ImageClassifier(L.LightningModule):
             self.train()
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         self._start = {name: value.to(self.device) for name, value in self._start.items()}
-        self._seen = [(loss.to(self.device), correct.to(self.device), images) for loss, correct, images in self._seen]
+        self._seen.to(self.device)
 
     def on_train_start(self) -> None:
         """Freeze what is frozen in this epoch, which a resumed run may start in the middle of; take this step's rate.
@@ -280,24 +278,23 @@ class ImageClassifier(L.LightningModule):
         logits = self._logits(images)
         weights = None if self._class_weights is None else self._class_weights.to(logits)
         loss = compute_loss(self.recipe.loss, logits, targets, self.recipe.label_smoothing, weights)
-        self._remember(loss.detach(), (logits.detach().argmax(dim=1) == labels).sum(), len(labels))
+        correct = (logits.detach().argmax(dim=1) == labels).sum()
+        figures: Sequence[Tensor] = (loss.detach(), correct, correct.new_full((), len(labels)))
         if self._start:
             loss = loss + self.finetune.l2sp * start_penalty(self, self._start)
         if self.recipe.l1:
             loss = loss + self.recipe.l1 * l1_penalty(self, self.recipe)
-        self._watch.check(loss, batch_idx, self.trainer)
+        watched = loss.detach()
+        if self._shares_figures:
+            watched, *figures = over_processes(watched, *figures)
+        self._seen.add(*figures)
+        self._watch.check(watched, batch_idx, self.trainer)
         return loss
 
-    def _remember(self, loss: Tensor, correct: Tensor, images: int) -> None:
-        """Keep what the epoch's averages are made of, many steps in one piece of memory.
-
-        A small tensor of every step, each among the large ones that are freed, would keep their memory from being used
-        again: 150 MB in an epoch of LeNet-5.
-        """
-        self._seen.append((loss, correct, images))
-        if len(self._seen) % TOGETHER == 0:
-            losses, hits, sizes = zip(*self._seen[-TOGETHER:], strict=True)
-            self._seen[-TOGETHER:] = zip(torch.stack(losses), torch.stack(hits), sizes, strict=True)
+    @property
+    def _shares_figures(self) -> bool:
+        """Whether each process knows the figures of all, so that the checkpoint of one has them: not on TPUs."""
+        return self.trainer.world_size > 1 and self.device.type != "xla"
 
     def _logits(self, images: Tensor) -> Tensor:
         """Logits of images `(N, C, H, W)`, or of features `(N, D)` that frozen layers gave before the run."""
@@ -310,18 +307,17 @@ class ImageClassifier(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Forget the steps of the last epoch; freeze what is frozen in this one."""
-        self._seen.clear()
+        self._seen.cut(0)
         self._freeze()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's averages; stop before Lightning saves, which comes next, weights that are no numbers."""
         if self._seen:  # a run that is resumed at the end of an epoch has taken no step of it
-            losses, correct, sizes = map(list, zip(*self._seen, strict=True))
-            images = torch.tensor(sizes, device=self.device)
-            self.train_loss.update((torch.stack(losses).float() * images).sum(), sum(sizes))
-            self.train_acc.update(torch.stack(correct).sum(), sum(sizes))
+            loss, correct, images = self._seen.sums()
+            self.train_loss.update(loss, images)
+            self.train_acc.update(correct, images)
             self._log("train")
-            self._seen.clear()  # before the checkpoint is written, which would keep it
+            self._seen.cut(0)  # before the checkpoint is written, which would keep them
         check_weights(self, self.current_epoch)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -378,7 +374,7 @@ class ImageClassifier(L.LightningModule):
             steps = len(self._seen)
             closure = repeatable(self, partial(self._seed_step, batch_idx), optimizer_closure)
             super().optimizer_step(epoch, batch_idx, optimizer, closure)
-            del self._seen[steps + 1 :]
+            self._seen.cut(steps + 1)
         if self.recipe.max_norm:
             limit_norms(self, self.output, self.recipe.max_norm)
 
@@ -463,9 +459,8 @@ class ImageClassifier(L.LightningModule):
         """
         check_checkpoint(checkpoint)
         checkpoint["zoo"] = self.description()
-        if self._seen and "optimizer_states" in checkpoint and self.trainer.world_size == 1:
-            losses, correct, images = map(list, zip(*self._seen, strict=True))
-            checkpoint["seen"] = {"losses": torch.stack(losses), "correct": torch.stack(correct), "images": images}
+        if self._seen and "optimizer_states" in checkpoint and (self._shares_figures or self.trainer.world_size == 1):
+            checkpoint["seen"] = self._seen.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the averages of the epoch that was interrupted; warn of what has changed since.
@@ -481,8 +476,7 @@ class ImageClassifier(L.LightningModule):
             check_same_run(self, checkpoint["zoo"])
             for change in inexact_changes(self, checkpoint["zoo"]):
                 warnings.warn(f"not an exact resume: {change}", stacklevel=2)
-        seen = checkpoint.get("seen", {"losses": (), "correct": (), "images": ()})
-        self._seen = list(zip(*(seen[name] for name in ("losses", "correct", "images")), strict=True))
+        self._seen.load_state_dict(checkpoint.get("seen", {"losses": (), "correct": (), "images": ()}))
 
     def description(self) -> dict[str, Any]:
         """Name, arguments, recipe and data of this model, as plain values."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 GPU_CHECK_INTERVAL = 50
 """On a GPU, reading the loss waits for the device: the check for a finite loss runs once in this many steps."""
@@ -28,7 +28,11 @@ class LossWatch:
         """Look at the loss of a training step: on a CPU of each, else of one in `GPU_CHECK_INTERVAL`, on a TPU of none.
 
         A TPU would have to run the half of the step that there is so far; `check_weights` looks after each epoch.
-        Several processes look at their losses together, and all end at the same step.
+
+        Args:
+            loss: The loss; of several processes, what all of them know, so that they end at the same step.
+            batch_idx: The number of the step in its epoch.
+            trainer: Who takes the step.
 
         Raises:
             DivergedError: If it is not finite, with epoch, step and rate.
@@ -38,21 +42,12 @@ class LossWatch:
         is_due = loss.device.type == "cpu" or batch_idx % GPU_CHECK_INTERVAL == 0
         if not (is_due or self._in_a_row):  # after one that was not finite, look at each
             return
-        value = _over_processes(loss, trainer).item()
+        value = loss.item()
         self._in_a_row = 0 if math.isfinite(value) else self._in_a_row + 1
         if self._in_a_row > (TOLERATED if trainer.precision == "16-mixed" else 0):
             rate = trainer.optimizers[0].param_groups[-1]["lr"]
             where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}, learning rate {rate:.3g}"
             raise DivergedError(f"the training loss is {value} at {where}: try a lower --recipe.lr")
-
-
-def _over_processes(loss: Tensor, trainer: Trainer) -> Tensor:
-    """The loss; of several processes, their sum, which is no finite number if one of theirs is none."""
-    if trainer.world_size == 1:
-        return loss
-    total = loss.detach().float().clone()
-    distributed.all_reduce(total)  # a strategy's own reduction has all wait for each other first
-    return total
 
 
 def check_weights(model: nn.Module, epoch: int) -> None:

@@ -33,7 +33,7 @@ class Average(Metric):
 
         return super()._apply(keep, exclude_state)
 
-    def update(self, total: Tensor, count: int) -> None:
+    def update(self, total: Tensor, count: int | Tensor) -> None:
         """Add the sum of the quantity over `count` images."""
         self.total += total
         self.count += count
