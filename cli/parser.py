@@ -5,8 +5,10 @@ import os
 import re
 import sys
 from enum import Enum
-from functools import cache
-from typing import Any, NoReturn, get_args
+from functools import cache, reduce
+from operator import or_
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 import docstring_parser
 import jsonargparse
@@ -100,6 +102,9 @@ class Parser(LightningArgumentParser):
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add a class's arguments; their values are never read from a file that happens to be called like one."""
         added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+        for action in self._actions:
+            if hasattr(action, "_typehint"):
+                action._typehint = _whole_numbers_first(action._typehint)
         return added
 
     def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> None:
@@ -158,6 +163,24 @@ class Parser(LightningArgumentParser):
             if rows:
                 lines += ["", f"{title}:", *rows]
         return "\n".join(lines)
+
+
+def _whole_numbers_first(hint: Any) -> Any:
+    """The type of an option, with int before float: of a union, the first that fits is taken.
+
+    Lightning means one batch by 1 and all of them by 1.0. It writes `Optional[Union[int, float]]`, but typing takes
+    that for the `Optional[Union[float, int]]` of another module that was imported before.
+    """
+    kinds = list(get_args(hint))
+    if (
+        get_origin(hint) not in (Union, UnionType)
+        or not {int, float} <= {*kinds}
+        or kinds.index(int) < kinds.index(float)
+    ):
+        return hint
+    kinds.remove(int)
+    kinds.insert(kinds.index(float), int)
+    return reduce(or_, kinds)  # typing does not remember these
 
 
 def nested_options() -> set[str]:

@@ -15,6 +15,7 @@ import zoo
 from tests.conftest import Zoo
 from zoo.cli.effects import MAXOUT_PIECES
 from zoo.cli.errors import UserError
+from zoo.cli.parser import Parser, restrict_imports
 from zoo.cli.training import FitCLI
 from zoo.datamodules import create_datamodule
 from zoo.datamodules.registry import DATASETS
@@ -353,7 +354,7 @@ EVALUATED: dict[str, tuple[tuple[object, ...], str]] = {
         f"test with {option}": (("test", f"--{option}", value), f"{option} is {value}: it changes nothing in zoo test")
         for option, value in {
             **{"model.init": "orthogonal", "model.dropout": 0.5, "seed_everything": 3, "data.seed": 3},
-            **{"data.train_size": 50, "data.train_fraction": 0.5, "data.kfold": 5},
+            **{"data.train_size": 50, "data.train_fraction": 0.5, "data.kfold": 5, "data.val_size": 0.2},
         }.items()
     },
     "validate with fewer training images": (("validate", "--data.train_size", 50), "data.train_size is 50"),
@@ -730,3 +731,32 @@ def test_a_package_of_ones_own_can_be_allowed(
     outcome = zoo_main(*words)
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "marker").exists()
+
+
+class Limited:
+    """Takes shares and numbers, its types in the order in which typing may remember them."""
+
+    def __init__(self, first: float | int = 1.0, second: float | int | None = None, third: float = 1.0) -> None:
+        self.values = (first, second, third)
+
+
+class Holder:
+    """Has another class among its arguments."""
+
+    def __init__(self, inner: Limited) -> None:
+        self.inner = inner
+
+
+def test_one_is_not_the_whole_whatever_was_imported_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """REQ-C3: typing knows no order in a union: a limit of 1 batch must not become 1.0, which is all of them."""
+    monkeypatch.setenv("ZOO_ALLOW_IMPORTS", "tests")
+    restrict_imports()  # each command does that anew
+    parser = Parser(prog="zoo fit")
+    parser.add_class_arguments(Limited, "own")
+    parser.add_class_arguments(Holder, "nested")
+    words = [f"--{where}.{name}" for where in ("own", "nested.inner") for name in ("first=1", "second=2", "third=1")]
+    config = parser.parse_args(words)
+    for found in (config.own, config.nested.inner.init_args):
+        values = [found.first, found.second, found.third]
+        assert [repr(value) for value in values] == ["1", "2", "1.0"]
+    assert repr(parser.parse_args([*words, "--own.first=0.5"]).own.first) == "0.5"
