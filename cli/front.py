@@ -21,8 +21,7 @@ CONFIG = ("--config", "-c")
 IDLE = ("model.init", "model.dropout", "data.augment", "data.sampler", "data.drop_last")
 """What matters in training alone."""
 OF_TRAINING_IMAGES = ("data.train_size", "data.train_fraction")
-OF_VALIDATION_IMAGES = ("data.kfold", "data.fold", "data.seed", "seed_everything")
-"""Not data.val_size: of very few images no tenth can be cut off, and another size is the remedy."""
+OF_VALIDATION_IMAGES = ("data.val_size", "data.kfold", "data.fold", "data.seed", "seed_everything")
 LISTS = ("--trainer.callbacks", "--trainer.logger", "--trainer.plugins")
 """Options that take several things, one after the other."""
 

@@ -217,6 +217,7 @@ def _notes(tree: Tree, equal: Iterable[list[_File]]) -> dict[str, list[str]]:
         "files that are not read": [
             f"{_number(number, 'file', 's')}: {reason}" for reason, number in tree.skipped.items()
         ],
+        "rows of the table": list(tree.remarks),
         "classes that a split lacks": missing,
         "classes of very different sizes": _imbalance(counts),
     }

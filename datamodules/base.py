@@ -28,6 +28,8 @@ from zoo.datamodules.statistics import IMAGENET, channel_statistics
 
 DEFAULT_BATCH_SIZE = 128
 LARGEST_SEED = 2**32 - 1
+_NEEDED = {"test": "test", "predict": "test", "validate": "val"}
+"""The split that a stage is about; others, and no stage, start from the training images."""
 _OF_TUNER = (".scale_batch_size_", ".lr_find_")
 """How the checkpoints are called to which Lightning's tuner goes back after each trial."""
 _OF_PREPROCESSING = ("image_size", "crop", "interpolation", "permute_pixels")
@@ -79,6 +81,7 @@ class ImageDataModule(LightningDataModule):
             whole_number("permute_pixels", self.permute_pixels, least=0)
         self.splits: dict[str, Split] = {}
         self.notices: list[str] = []
+        self._needed = "train"
         self._features: dict[str, FeatureDataset] = {}
         self._is_normalization_set = False
         self._border: int | None = None  # until `use_preprocessing` sets a trained model's
@@ -209,18 +212,27 @@ class ImageDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must define load_arrays")
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split the images; a second call changes nothing."""
+        """Load and split the images that a stage needs; a second call changes nothing."""
         if stage == "fit":
             self._batches_done = 0  # Lightning calls load_state_dict after this if there is a run to resume
-        if not self.splits:
-            self.splits = self.selection.apply(self.load(), self.spec.class_names)
+        self._needed = _NEEDED.get(stage or "", "train")
+        if self._needed not in self.splits:
+            parts = self.load()
+            if self._needed == "test" in parts and self._is_normalized:
+                parts = {"test": parts["test"]}  # how the others would be divided, or that they can't be, is no matter
+            self.splits = self.selection.apply(parts, self.spec.class_names)
             if "train" in self.splits:
                 self._normalize(self.splits["train"])
         if stage == "fit" and "train" not in self.splits:
             raise ValueError(f"{self.spec.name} has no training images")
 
+    @property
+    def _is_normalized(self) -> bool:
+        """Whether mean and deviation are known without the training images."""
+        return self._is_normalization_set or self.normalize == "spec"
+
     def _normalize(self, train: Split) -> None:
-        if self._is_normalization_set or self.normalize == "spec":
+        if self._is_normalized:
             return
         if self.normalize == "imagenet" and self.in_channels != len(IMAGENET[0]):
             channels = f"{self.in_channels} channel" + "s" * (self.in_channels > 1)

@@ -94,7 +94,6 @@ class FileDataModule(ImageDataModule):
         names = tuple(self._asked_classes or self.find_classes())
         self.spec = replace(self.spec, class_names=names, in_channels=self._channels)
         self._loaded_as: tuple[int, str] | None = None
-        self._needed = "train"
         self._are_workers_asked_for = "num_workers" in given
 
     def find_classes(self) -> Sequence[str]:
@@ -119,8 +118,7 @@ class FileDataModule(ImageDataModule):
 
         To test or validate, no other files are looked at where the tree has the split in a folder of its own.
         """
-        self._needed = {"test": "test", "predict": "test", "validate": "val"}.get(stage or "", "train")
-        if self._loaded_as != self._scale or self._needed not in self.splits:
+        if self._loaded_as != self._scale:
             self.splits = {}
         super().setup(stage)
 
@@ -144,6 +142,8 @@ class FileDataModule(ImageDataModule):
         tree = self.read_tree()
         for reason, count in tree.skipped.items():
             self._notice(f"{count:,} files are not read: {reason}")
+        for remark in tree.remarks:
+            self._notice(remark)
         # Images that augmentation cuts from the whole picture are kept whole.
         self._loaded_as, augment = self._scale, self.make_augment()
         side = 0 if augment is not None and augment.whole else self._side

@@ -58,7 +58,7 @@ def survey_table(file: Path, root: Path | None = None, classes: Sequence[str] | 
     """
     rows, folder = _read(Path(file).expanduser(), root)
     names = _class_names(rows, str(file)) if classes is None else tuple(classes)
-    rows, faults = _sound_rows(rows, folder, shown(str(file)))
+    rows, repeated, faults = _sound_rows(rows, folder, shown(str(file)))
     faults += [] if faults else class_faults(names, str(file))  # wrong rows may be why a class is missing
     numbers = {name: number for number, name in enumerate(names)}
     splits = {}
@@ -69,7 +69,9 @@ def survey_table(file: Path, root: Path | None = None, classes: Sequence[str] | 
         if chosen:
             labels = np.array([numbers[row.label] for row in known], dtype=np.int64)
             splits[split] = Listing(tuple(row.path for row in known), labels)
-    return Tree(folder, names, splits, {}, ()), faults
+    lines = ", ".join(str(row.line) for row in repeated[:5]) + ", ..." * (len(repeated) > 5)
+    again = f"{shown(str(file))}: rows that repeat one above, which counts once: {len(repeated):,}, in line {lines}"
+    return Tree(folder, names, splits, {}, (), (again,) if repeated else ()), faults
 
 
 def table_classes(file: Path, root: Path | None = None) -> tuple[str, ...]:
@@ -179,9 +181,9 @@ def _row(cells: Sequence[str], places: dict[str, int], width: int, line: int) ->
 # Faults
 
 
-def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_Row], list[str]]:
-    """The rows that can be used, and a line for every other one."""
-    sound, faults = list[_Row](), list[str]()
+def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_Row], list[_Row], list[str]]:
+    """The rows that can be used, those that say the same again, and a line for every other one."""
+    sound, repeated, faults = list[_Row](), list[_Row](), list[str]()
     labels: dict[str, _Row] = {}
     for row in rows:
         fault = row.fault or _fault(row, folder)
@@ -193,9 +195,9 @@ def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_R
             fault = f"{_quoted(row.path)} is in {row.split} here, but in {earlier.split} in line {earlier.line}"
         if fault:
             faults.append(f"{where}: line {row.line}: {fault}")
-        elif earlier is row:  # the same row again would be two images, one for training and one for testing
-            sound.append(row)
-    return sound, faults
+        else:  # the same row again would be two images, one for training and one for testing
+            (sound if earlier is row else repeated).append(row)
+    return sound, repeated, faults
 
 
 def _fault(row: _Row, folder: Path) -> str:

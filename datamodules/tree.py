@@ -52,6 +52,7 @@ class Tree:
         splits: "train", "val" and "test" as far as they exist, or "all" if there are no splits.
         skipped: How many files were left out, by reason.
         broken: Links that point nowhere; they are in no split.
+        remarks: What else is worth knowing, a line each.
     """
 
     root: Path
@@ -59,6 +60,7 @@ class Tree:
     splits: dict[str, Listing]
     skipped: dict[str, int]
     broken: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def tree_classes(root: Path) -> tuple[str, ...]:

@@ -75,6 +75,22 @@ def test_setup_is_idempotent() -> None:
     assert data.splits is before
 
 
+def test_to_test_nothing_is_held_out_for_validation() -> None:
+    data = Digits(val_size=0.001, normalize="spec")
+    data.use_normalization([0.3], [0.4])  # as a checkpoint says
+    data.setup("test")
+    whole = Digits()
+    whole.setup()
+    assert data.sizes == {"test": whole.sizes["test"]}
+    with pytest.raises(ValueError, match=r"^cannot cut 0\.001 off "):
+        data.setup("fit")
+    data = Digits()
+    data.use_normalization([0.3], [0.4])
+    for stage in ("test", "validate", "test"):
+        data.setup(stage)
+    assert data.sizes == whole.sizes
+
+
 def test_seed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "42")
     assert Digits().seed == 42

@@ -80,6 +80,8 @@ def test_splits_and_other_columns(images: Path) -> None:
         "val": ("sub/b.png",),
     }, "the same row again is the same image"
     assert tree.splits["val"].labels.tolist() == [1]
+    remark = "labels.csv: rows that repeat one above, which counts once: 1, in line 5"
+    assert [line.rpartition("/")[2] for line in tree.remarks] == [remark]
 
 
 def test_an_image_is_in_one_split(images: Path) -> None:

@@ -130,6 +130,9 @@ def test_fewer_classes_than_asked_for(digits_checkpoint: Path, zoo_main: Zoo, tm
     (record,) = json.loads((tmp_path / "out.json").read_text())
     assert sorted(guess["class"] for guess in record["predictions"]) == list("0123456789")
     assert sum(guess["probability"] for guess in record["predictions"]) == pytest.approx(1, abs=1e-5)
+    assert "note: top_k is 50, but the model has 10 classes: these are all of them" in outcome.out
+    exact = zoo_main("predict", "--ckpt_path", digits_checkpoint, "black.png", "--top_k", 10)
+    assert (exact.status, "note:" in exact.out) == (0, False)
 
 
 def test_views_of_one_image_may_lie_in_several_batches() -> None:
