@@ -1,13 +1,16 @@
 """The command `zoo`. This module answers what needs no torch; the rest is imported when a verb needs it."""
 
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from zoo.benchmarks.launchers import terminable
 from zoo.cli.errors import UserError, memory_error, print_error
 
 VERBS = {
@@ -41,6 +44,25 @@ EXAMPLES = """\
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 2 after a message about wrong input."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what the terminal has no letters for
+    try:
+        status = _status(args)
+        if sys.stdout is not None:  # None if it was closed
+            sys.stdout.flush()  # what cannot be written is known now, and not at Python's very end
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
+        _print_no_more()
+        return 0
+    except OSError as error:
+        if error.filename is not None or error.errno != errno.ENOSPC:
+            raise
+        _print_no_more()
+        return print_error(UserError("what the command prints cannot be written: no space is left"))
+    return status
+
+
+def _status(args: list[str]) -> int:
+    """Run the command; what ends it early is a message and a status."""
     try:
         return _dispatch(args)
     except UserError as error:
@@ -51,13 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return print_error(found)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _interrupted(signal.SIGINT)
     except SystemExit as end:  # the parser printed what was asked for: help, a configuration
-        return end.code if isinstance(end.code, int) else 0
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes that of it
+            return _interrupted(signal.SIGINT)
+        status = end.code if isinstance(end.code, int) else 0
+        return _interrupted(signal.SIGTERM) if status == 128 + signal.SIGTERM else status
+
+
+def _interrupted(number: signal.Signals) -> int:
+    print("interrupted", file=sys.stderr)
+    return 128 + number
+
+
+def _print_no_more() -> None:
+    """Keep Python from trying once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(args: list[str]) -> int:
@@ -94,7 +125,8 @@ def _dispatch(args: list[str]) -> int:
             _prepare()
         with _leave_at_once():
             run = importlib.import_module(f"zoo.cli.{verb}").run
-        return int(run(args[1:]))
+        with terminable() if verb == "tune" else nullcontext():
+            return int(run(args[1:]))
     arguments = front.prepare(verb, args[1:])
     return _run(verb, arguments)
 
@@ -110,7 +142,8 @@ def _run(verb: str, arguments: list[str]) -> int:
     with _leave_at_once():
         from zoo.cli import evaluation, prediction
 
-    return prediction.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
+    with terminable():  # Lightning would note SIGTERM, and go on or end with status 0
+        return prediction.predict(arguments) if verb == "predict" else evaluation.evaluate(verb, arguments)
 
 
 def _prepare() -> None:

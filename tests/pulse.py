@@ -54,6 +54,10 @@ class Signals(Callback):
         """A batch of the test begins."""
         self._count("test")
 
+    def on_predict_batch_start(self, *_: Any) -> None:
+        """A batch of images to classify begins."""
+        self._count("predict")
+
     def _count(self, stage: str) -> None:
         if stage == self._stage:
             self._left -= 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT, Zoo, command, environment
 from tests.here import FIT, RESUME, run_here, step
@@ -15,6 +16,7 @@ from tests.kill_cases import differences
 from tests.pulse import SIGNALS
 from zoo.checkpoint_io import LAST
 from zoo.cli.metrics_log import MetricsCSV, read_metrics
+from zoo.cli.tune import Tunable
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +102,24 @@ def test_a_signal_waits_for_gradients_that_are_added_up(
     monkeypatch.delenv(SIGNALS)
     assert zoo_main(*RESUME).status == 0
     assert differences(tmp_path / "whole", tmp_path / "run") == []
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("verb", ["test", "validate", "predict", "tune"])
+def test_a_signal_ends_what_is_no_run(
+    verb: str, name: str, status: int, whole: Path, zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQ-R5: at once, without a result, with its own status: Lightning has 1 for the one, 0 for the other."""
+    monkeypatch.setenv(SIGNALS, f"{name} {'validation' if verb == 'validate' else verb} 1")
+    trained = ("--ckpt_path", whole / "checkpoints" / LAST, "--trainer.callbacks+=tests.pulse.Signals")
+    words = {"predict": (*trained, "black.png", "--output", "out.csv"), "tune": ("--model", "mlp")}.get(verb, trained)
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    # Lightning's finder of rates lets no other callback see its steps.
+    monkeypatch.setattr(Tunable, "training_step", lambda *_: os.kill(os.getpid(), signal.Signals[name]))
+    outcome = zoo_main(verb, *words)
+    assert (outcome.status, outcome.err.splitlines()[-1]) == (status, "interrupted")
+    assert "/acc" not in outcome.out
+    assert [path.name for path in tmp_path.iterdir()] == ["black.png"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
