@@ -1,6 +1,7 @@
 """Options that would change nothing, or quietly change something else: each is refused, with the one to use."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,13 +9,14 @@ from jsonargparse import Namespace
 
 from zoo.cli import front
 from zoo.cli.errors import UserError
+from zoo.recipe import Recipe
 from zoo.registry import nearest
 
 OF_TRAINING = (
     *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "val_check_interval"),
     *("check_val_every_n_epoch", "num_sanity_val_steps", "log_every_n_steps", "enable_checkpointing"),
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm", "detect_anomaly"),
-    *("reload_dataloaders_every_n_epochs", "enable_autolog_hparams"),
+    *("reload_dataloaders_every_n_epochs", "enable_autolog_hparams", "enable_model_summary"),
 )
 """The trainer's options that nothing but `zoo fit` uses."""
 SPLITS = {"fit": ("val", "test"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
@@ -38,15 +40,20 @@ INSTEAD = {
 """Callbacks of Lightning's that would change what the recipe says, or take up another run, without a word."""
 MONITORED = [f"{stage}/{metric}" for stage in ("train", "val") for metric in ("loss", "acc")]
 WATCHERS = ("EarlyStopping", "ModelCheckpoint")
-OF_FITTING = (*WATCHERS, "LearningRateMonitor")
+OF_FITTING = (*WATCHERS, "LearningRateMonitor", "ModelPruning", "ModelSummary", "RichModelSummary", "Timer")
 """Callbacks that do nothing but in training."""
 OF_VALIDATION = ("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps")
-OF_DRY_RUN = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_test_batches")
+OF_DRY_RUN = (
+    *("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches", "limit_test_batches"),
+    "limit_predict_batches",
+)
 """What `fast_dev_run` would override."""
 OF_HIDDEN = {"norm": "none", "dropout": 0, "activation": "relu"}
 """Arguments of the perceptrons that are for hidden layers, and the values at which they do nothing."""
 MAXOUT_PIECES = 5
 """Of MLP, where it is not said."""
+CLUSTERS = ("MASTER_", "NODE_RANK", "GROUP_RANK", "TORCHELASTIC_", "SLURM_", "LSB_", "OMPI_", "PMI_", "KUBERNETES_")
+"""How variables begin by which the nodes of a run know each other."""
 WORKERS_PER_PROCESSOR, MANY_WORKERS = 8, 64
 
 
@@ -74,8 +81,9 @@ def check_effects(verb: str, config: Namespace, defaults: Mapping[str, Any], arg
     callbacks = list(_callbacks(trainer))
     for callback in callbacks:
         _check_callback(callback, callbacks, verb, validates=trainer.limit_val_batches != 0)
+    _check_length(said, arguments)
+    _check_nodes(trainer.num_nodes)
     if verb == "fit":
-        _check_length(said, arguments)
         _check_run(config, callbacks)
         _check_start(config, arguments)
         _check_place(config, arguments)
@@ -147,6 +155,13 @@ def _check_length(said: Mapping[str, Any], arguments: list[str]) -> None:
                 raise UserError(f"trainer.{name} is {said[name]}, and trainer.{owner} is {said[owner]}: choose")
 
 
+def _check_nodes(number: int) -> None:
+    """Several nodes wait for each other: without a word of where the others are, for ever."""
+    if number > 1 and not any(name.startswith(CLUSTERS) for name in os.environ):
+        how = "start it with torchrun or Slurm, or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
+        raise UserError(f"trainer.num_nodes is {number}, and nothing says where the other nodes are: {how}")
+
+
 def _check_hidden(arguments: Mapping[str, Any]) -> None:
     """Of a network that may have no hidden layers: what is for these, and for one of their activations."""
     for name, off in OF_HIDDEN.items() if arguments.get("hidden") == [] else ():
@@ -169,6 +184,13 @@ def _check_run(config: Namespace, callbacks: list[tuple[str, Mapping[str, Any]]]
         )
     if trainer.max_steps == 0:
         raise UserError("trainer.max_steps is 0: there is nothing to train")
+    if trainer.max_time is not None and not re.search("[1-9]", str(trainer.max_time)):
+        raise UserError(f"trainer.max_time is {trainer.max_time}: there is no time to train")
+    for name, value in (("profile", config.get("profile")), ("trainer.logger", trainer.logger)):
+        if trainer.barebones and value:
+            raise UserError(
+                f"{name} is {str(value).lower()}, and trainer.barebones is true, which measures nothing: choose"
+            )
     if trainer.log_every_n_steps and not callbacks:
         raise UserError(
             f"trainer.log_every_n_steps is {trainer.log_every_n_steps}: metrics are logged once an epoch, and there is "
@@ -207,7 +229,7 @@ def check_batches(settings: Namespace, sizes: Mapping[str, int], batch_size: int
         UserError: If there is one.
     """
     batches = {split: -(-size // batch_size) for split, size in sizes.items()}
-    batches["train"] = max(1, sizes.get("train", 0) // batch_size)
+    batches["train"] = _training_batches(sizes, batch_size)
     for split, number in batches.items():
         limit = settings.get(f"limit_{split}_batches")
         if isinstance(limit, float) and 0 < limit < 1 and number * limit < 1:
@@ -219,10 +241,45 @@ def check_batches(settings: Namespace, sizes: Mapping[str, int], batch_size: int
     if every is not None and epochs is not None and every > epochs > 0:
         what = f"the run has {epochs} epochs, and would never be validated"
         raise UserError(f"trainer.check_val_every_n_epoch is {every}: {what}")
-    ends = [settings.max_steps, (epochs or -1) * -(-steps // settings.accumulate_grad_batches)]
-    last = min((end for end in ends if end > 0), default=None)
+    last = _last_step(settings, steps, epochs)
     if settings.min_steps is not None and last is not None and settings.min_steps > last:
         raise UserError(f"trainer.min_steps is {settings.min_steps}: the run ends after {last} steps")
+
+
+def idle_notices(
+    config: Namespace, recipe: Recipe, sizes: Mapping[str, int], epochs: int | None, devices: int
+) -> Iterator[str]:
+    """What is asked for and never happens in this run, though it would in a longer one or on other devices.
+
+    Args:
+        config: All settings.
+        recipe: How the model is trained.
+        sizes: Images in each split.
+        epochs: Length of the run; None or below 0 if something else ends it.
+        devices: How many there are.
+    """
+    settings = config.trainer
+    if settings.sync_batchnorm and devices == 1:
+        yield "trainer.sync_batchnorm changes nothing on one device"
+    steps = _limited(_training_batches(sizes, recipe.batch_size), settings.limit_train_batches)
+    last = _last_step(settings, steps, epochs)
+    if last is None:
+        return
+    if config.checkpoint_every > last:
+        yield f"checkpoint_every is {config.checkpoint_every}: the run ends after {last} steps"
+    validations = last * settings.accumulate_grad_batches // steps // (settings.check_val_every_n_epoch or 1)
+    if settings.val_check_interval in (None, 1.0) and recipe.early_stopping >= max(1, validations):
+        yield f"recipe.early_stopping is {recipe.early_stopping}: the run is validated {validations} times"
+
+
+def _training_batches(sizes: Mapping[str, int], batch_size: int) -> int:
+    return max(1, sizes.get("train", 0) // batch_size)
+
+
+def _last_step(settings: Namespace, batches: int, epochs: int | None) -> int | None:
+    """The step after which a run of epochs of so many batches ends; None if it has no end."""
+    ends = [settings.max_steps, (epochs or -1) * -(-batches // settings.accumulate_grad_batches)]
+    return min((end for end in ends if end > 0), default=None)
 
 
 def _limited(batches: int, limit: float | None) -> int:

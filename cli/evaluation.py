@@ -11,6 +11,9 @@ from zoo.cli.progress_bar import read_data
 from zoo.cli.report import accuracy, evaluated
 from zoo.cli.trained import as_text, check_classes, data_words, load_trained, typed_preprocessing
 
+WITHOUT_EFFECT = {"init", "dropout"}
+"""Arguments of a model that matter in training alone."""
+
 
 def evaluate(verb: str, arguments: list[str]) -> int:
     """Evaluate a checkpoint on its data's test set or validation split, or on other data that is named."""
@@ -51,6 +54,7 @@ def _rebuild(verb: str, arguments: list[str], path: str) -> ZooCLI:
     trained = load_trained(path)
     facts = trained.description()
     cli = ZooCLI(verb, [*_from_checkpoint(facts, arguments, path), *arguments])
+    _check_network(cli.model.description(), facts, path)
     with user_errors(ValueError, OSError):
         load_weights(cli.model, {"state_dict": trained.state_dict()}, path)
         cli.model.recipe = trained.recipe  # the loss is one of its fields
@@ -71,3 +75,13 @@ def _from_checkpoint(facts: dict[str, Any], arguments: list[str], path: str) -> 
     words = [f"--model=zoo.names.{facts['name']}"]
     words += [f"--model.{key}={as_text(value)}" for key, value in facts["args"].items()]
     return [*words, *data_words(facts["data"], arguments)]
+
+
+def _check_network(asked: dict[str, Any], facts: dict[str, Any], path: str) -> None:
+    """Weights fit into many networks, of which one has learnt them: a configuration must not name another."""
+    if asked["name"] != facts["name"]:
+        raise UserError(f"'{path}' holds {facts['name']}, not {asked['name']}: leave the model out")
+    for name in facts["args"].keys() - front.FOLLOWS_DATA - WITHOUT_EFFECT:
+        held, other = facts["args"][name], asked["args"].get(name)
+        if held != other:
+            raise UserError(f"model.{name} is {other}, but '{path}' was trained with {held}: leave it out")

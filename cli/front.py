@@ -212,6 +212,8 @@ def check_idle(verb: str, arguments: list[str], *, is_rebuilt: bool) -> None:
     names = list(IDLE)
     if is_rebuilt and option(arguments, "--data.normalize") is None:
         names += {"validate": OF_TRAINING_IMAGES, "test": OF_TRAINING_IMAGES + OF_VALIDATION_IMAGES}.get(verb, ())
+        if verb == "validate" and option(arguments, "--data") is None:
+            names.append("seed_everything")  # which images are for validation is the checkpoint's data.seed
     for name in names:
         value = option(arguments, f"--{name}")
         if value is not None:

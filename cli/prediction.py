@@ -50,12 +50,12 @@ def predict(arguments: list[str]) -> int:
     if not batches:
         raise UserError("nothing to predict: the trainer is limited to no batches")
     rows = best_classes(batches, files, model, cli.config.top_k)
-    show(_table(rows))
-    if front.option(options, "--top_k") is not None and cli.config.top_k > model.num_classes:
-        show(f"note: top_k is {cli.config.top_k}, but the model has {model.num_classes} classes: these are all of them")
     if output is not None:
         with user_errors(OSError):
             _write(output, rows)
+    show(_table(rows))
+    if front.option(options, "--top_k") is not None and cli.config.top_k > model.num_classes:
+        show(f"note: top_k is {cli.config.top_k}, but the model has {model.num_classes} classes: these are all of them")
     return 0
 
 

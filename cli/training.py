@@ -23,7 +23,7 @@ from zoo.checkpoint_io import LAST, PREVIOUS
 from zoo.cli import front
 from zoo.cli.app import ZooCLI, as_list, namespace
 from zoo.cli.checkpoints import BestCheckpoint, LastCheckpoint, lost_best
-from zoo.cli.effects import check_batches
+from zoo.cli.effects import check_batches, idle_notices
 from zoo.cli.errors import UserError, describe, user_errors
 from zoo.cli.failing import hint_for, how_to_go_on, patience
 from zoo.cli.folder import hold, make_run_folder
@@ -105,6 +105,7 @@ class FitCLI(ZooCLI):
         if not self.config.trainer.fast_dev_run:
             epochs = self.config_init.trainer.max_epochs
             check_batches(self.config.trainer, self.datamodule.sizes, batch_size, epochs)
+            self.notices += idle_notices(self.config, self.recipe, self.datamodule.sizes, epochs, devices)
         self.model.check_recipe(self.trial)
 
     def _learns_from_one_image(self) -> bool:

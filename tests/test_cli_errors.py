@@ -2,13 +2,15 @@
 
 import os
 import pickle
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from tests.conftest import Zoo
+from tests.conftest import Zoo, command, environment
 
 MLP = ("fit", "--model", "mlp")
 
@@ -179,7 +181,10 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         ("test", "--ckpt_path", "{good}", "--model", "vgg16"),
         "holds mlp, not vgg16",
     ),
-    "other layers than the checkpoint's": (("test", "--ckpt_path", "{good}", "--model.hidden", "[5]"), "does not fit"),
+    "other layers than the checkpoint's": (
+        ("test", "--ckpt_path", "{good}", "--model.hidden", "[5]"),
+        "model.hidden is [5], but ",
+    ),
     "resume with another network": (
         (*MLP, "--ckpt_path", "{good}", "--model.hidden", "[5]"),
         "does not fit mlp as asked for",
@@ -290,3 +295,26 @@ def test_bad_input(case: str, zoo_main: Zoo, places: dict[str, Path], tmp_path: 
 def test_a_file_called_like_a_model_is_no_trouble(zoo_main: Zoo, tmp_path: Path) -> None:
     (tmp_path / "mlp").write_text("not a configuration")
     assert zoo_main(*MLP, "--print_config").status == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("words", [("list",), ("test", "--ckpt_path", "lenet5.mnist", "--data", "fake", "--bad"), ()])
+def test_what_cannot_be_printed_is_one_line(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*words), env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=240
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("zoo: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_terminal_without_the_letters_of_a_name(tmp_path: Path) -> None:
+    """REQ-C6: the name is escaped on the screen, and whole in the file."""
+    Image.new("L", (28, 28)).save(tmp_path / "größe.png")
+    words = ("predict", "--ckpt_path", "lenet5.mnist", "größe.png", "--output", "out.csv")
+    own = environment() | {"PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
+    done = subprocess.run(command(*words), cwd=tmp_path, env=own, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gr\\xf6\\xdfe.png" in done.stdout
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[1].startswith("größe.png,")

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
 
 import zoo
 from zoo import names
+from zoo.datamodules import Digits
 from zoo.optim import make_optimizer, parameter_groups, rate_factor
 from zoo.recipe import Recipe
 from zoo.registry import MODELS, closest
@@ -129,3 +131,24 @@ def test_optimizers(name: str, kind: type[torch.optim.Optimizer]) -> None:
     optimizer = make_optimizer(layer, [layer], Recipe(optimizer=name))
     assert type(optimizer) is kind
     assert optimizer.defaults.get("nesterov", False) == (name == "nesterov")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("recipe", "Recipe"), ("finetune", "Finetune")])
+def test_how_a_model_is_trained_is_no_text(name: str, kind: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name} is 'paper': it must be a zoo\.{kind}$"):
+        setattr(zoo.create_model("mlp"), name, "paper")
+
+
+def test_values_of_another_kind() -> None:
+    with pytest.raises(TypeError, match=r"^recipe is \{'lr': 1\}: it must be a name or a zoo\.Recipe$"):
+        zoo.create_model("mlp", recipe={"lr": 1})  # type: ignore[arg-type]  # which is what is tested
+    with pytest.raises(ValueError, match=r"^unknown model '5'\. Known: "):
+        zoo.create_model(5)  # type: ignore[arg-type]  # likewise
+    with pytest.raises(TypeError, match=r"^None is no ModelInfo$"):
+        zoo.register_model(None)  # type: ignore[arg-type]  # likewise
+
+
+def test_fewer_classes_than_the_data_have() -> None:
+    trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with pytest.raises(ValueError, match=r"^num_classes is 5, but the data have 10 classes$"):
+        trainer.fit(zoo.create_model("mlp", num_classes=5, image_size=8), Digits())

@@ -137,6 +137,16 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "no seed": (("--seed_everything", "false"), "--seed_everything is 'False': it must be a whole number"),
     "null for a seed": (("--seed_everything", "null"), "--seed_everything is 'None': it must be a whole number"),
     "a seed out of range": (("--seed_everything", -1), "seed_everything is -1: it must be a whole number from 0 to "),
+    "other nodes of nowhere": (("--trainer.num_nodes", 2), "trainer.num_nodes is 2, and nothing says where the other"),
+    "no time": (("--trainer.max_time", "00:00:00:00"), "trainer.max_time is 00:00:00:00: there is no time to train"),
+    "times that nothing takes": (
+        ("--profile", "--trainer.barebones", "true"),
+        "profile is true, and trainer.barebones",
+    ),
+    "logs that nothing writes": (
+        ("--trainer.logger", "true", "--trainer.barebones", "true"),
+        "trainer.logger is true, and trainer.barebones is true, which measures nothing: choose",
+    ),
     "folds and no fold": (("--data.kfold", 5), "kfold is 5: give fold too, 0 to 4"),
     "one option twice": (("--recipe.lr", 0.1, "--recipe.lr=0.2"), "--recipe.lr is given twice, as 0.1 and 0.2"),
     "one option twice, short": (("--recipe", "default", "--recipe.name=x"), "--recipe.name is given twice"),
@@ -362,6 +372,21 @@ EVALUATED: dict[str, tuple[tuple[object, ...], str]] = {
         ("test", "--trainer.callbacks", f"{CALLBACKS}.EarlyStopping", "--trainer.callbacks.monitor", "val/acc"),
         "the callback EarlyStopping is for training, and zoo test does not train",
     ),
+    "a callback that ends training": (
+        ("predict", "--trainer.callbacks", f"{CALLBACKS}.Timer", "black.png"),
+        "the callback Timer is for training, and zoo predict does not train",
+    ),
+    "two limits": (
+        ("test", "--trainer.fast_dev_run", "true", "--trainer.limit_test_batches", 3),
+        "trainer.limit_test_batches is 3, and trainer.fast_dev_run is True: choose",
+    ),
+    "two limits of predictions": (
+        ("predict", "--trainer.fast_dev_run", "true", "--trainer.limit_predict_batches", 3, "black.png"),
+        "trainer.limit_predict_batches is 3, and trainer.fast_dev_run is True: choose",
+    ),
+    "a table that is none": (("test", "--trainer.enable_model_summary", "true"), "zoo test does not train"),
+    "a seed of no split": (("validate", "--seed_everything", 3), "seed_everything is 3: it changes nothing"),
+    "another network": (("test", "--model.activation", "tanh"), "model.activation is tanh, but "),
     "a place for nothing": (("test", "--trainer.default_root_dir", "x"), "zoo test writes nothing there"),
     "no result": (("validate", "--trainer.barebones", "true"), "zoo validate would have no result to show"),
 }
@@ -382,6 +407,39 @@ def write_checkpoint(path: Path) -> Path:
     model.preprocessing, model.class_names = model.data["preprocessing"], model.data["class_names"]
     torch.save({"state_dict": model.state_dict(), "zoo": model.description()}, path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: perceptron", "holds mlp, not perceptron: leave the model out"),
+        ("model: {class_path: mlp, init_args: {activation: tanh}}", "model.activation is tanh, but "),
+        ("model: {class_path: mlp, init_args: {activation: relu}}", ""),
+    ],
+)
+def test_a_file_names_no_other_network_than_the_checkpoint(
+    text: str, message: str, zoo_main: Zoo, tmp_path: Path
+) -> None:
+    """REQ-C4: weights fit into many networks."""
+    path, file = write_checkpoint(tmp_path / "model.ckpt"), write(tmp_path / "a.yaml", text)
+    outcome = zoo_main("test", "--ckpt_path", path, "--config", file)
+    assert (outcome.status, message in outcome.err) == (2 if message else 0, True), outcome.err
+    assert outcome.err.count("\n") <= 1
+
+
+def test_what_a_short_run_never_does_is_said(zoo_main: Zoo) -> None:
+    """REQ-C3: a longer run would, so that it is no error."""
+    words = ("--recipe.early_stopping", 5, "--trainer.max_steps", 3, "--checkpoint_every", 9)
+    outcome = zoo_main(*MLP_RUN, *words, "--trainer.sync_batchnorm", "true")
+    assert outcome.status == 0, outcome.err
+    for note in (
+        "trainer.sync_batchnorm changes nothing on one device",
+        "checkpoint_every is 9: the run ends after 3 steps",
+        "recipe.early_stopping is 5: the run is validated 0 times",
+    ):
+        assert f"note: {note}\n" in outcome.out
+    words = ("--recipe.early_stopping", 1, "--recipe.epochs", 2, "--checkpoint_every", 9)
+    assert "note: recipe" not in zoo_main(*MLP_RUN, *words).out
 
 
 @pytest.mark.parametrize(("verb", "split"), [("test", "test"), ("validate", "val")])
@@ -531,6 +589,7 @@ def test_what_becomes_of_every_option_of_the_trainer_is_decided() -> None:
 @pytest.mark.parametrize("name", ARRIVES)
 def test_every_other_option_of_the_trainer_arrives(name: str, zoo_main: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     """REQ-C3: the trainer is made with the value that was typed."""
+    monkeypatch.setenv("MASTER_PORT", "29500")  # says that other nodes know of this one
     words, expected = ARRIVES[name]
     made: list[tuple[FitCLI, dict[str, Any]]] = []
     make_trainer = FitCLI.make_trainer
@@ -639,7 +698,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("fit", "--model", "mlp", "--model.hidden", "[16]", "--model.lr", 0.5), "unknown option --model.lr"),
         (("fit", "--model", "mlp", "--model.hidden", "[16]", "--model.dropout", 0.5), "model.dropout was 0.0 and is"),
         (("test", "--model", "vgg16"), "holds mlp, not vgg16"),
-        (("test", "--model.hidden", "[4]"), "does not fit"),
+        (("test", "--model.hidden", "[4]"), "model.hidden is [4], but "),
         (("test", "--data", "fake", "--data.num_classes", 4, "--data.in_channels", 1), "classes"),
     ],
 )

@@ -42,6 +42,9 @@ from zoo.seeds import mixed_seed
 from zoo.step_figures import StepFigures, over_processes
 from zoo.stopping import StopEarly
 
+OWN_KINDS = {"recipe": Recipe, "finetune": Finetune}
+"""Attributes that say how a model is trained, and what they are."""
+
 
 class ImageClassifier(L.LightningModule):
     """An image classifier that knows how it is trained.
@@ -124,8 +127,10 @@ class ImageClassifier(L.LightningModule):
         """
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        if name in OWN_KINDS and not isinstance(value, OWN_KINDS[name]):
+            raise TypeError(f"{name} is {value!r:.60}: it must be a zoo.{OWN_KINDS[name].__name__}")
+        super().__setattr__(name, value)
 
     def finish(self, init: Init, paper: Callable[[nn.Module], None]) -> None:
         """Initialise the parameters (`paper` sets one layer as the paper does) and choose their memory layout."""
@@ -178,6 +183,9 @@ class ImageClassifier(L.LightningModule):
         """Remember how the data module prepares images and what it calls the classes; weigh the classes."""
         prepare_trainer(self.trainer)  # before it reads a checkpoint, which comes next
         data = getattr(self.trainer, "datamodule", None)
+        classes = getattr(data, "num_classes", None)
+        if isinstance(classes, int) and classes > self.num_classes:
+            raise ValueError(f"num_classes is {self.num_classes}, but the data have {classes} classes")
         if describe_data := getattr(data, "describe", None):
             self.data = describe_data()
             warn_of_difference(self.preprocessing, self.data["preprocessing"])

@@ -136,7 +136,10 @@ def register_model(info: ModelInfo) -> ModelInfo:
 
     Raises:
         ValueError: If the name is taken or the default recipe is missing.
+        TypeError: If it is no `ModelInfo`.
     """
+    if not isinstance(info, ModelInfo):
+        raise TypeError(f"{info!r:.60} is no ModelInfo")
     if info.name in _MODELS:
         raise ValueError(f"model '{info.name}' is already registered: names are unique")
     if "default" not in info.recipes:
@@ -203,7 +206,7 @@ def model_info(name: str) -> ModelInfo:
         ValueError: If no model has that name; the message gives the nearest one.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model '{name}'.{nearest(name, MODELS)}")
+        raise ValueError(f"unknown model '{name}'.{nearest(str(name), MODELS)}")
     return MODELS[name]
 
 
@@ -263,13 +266,15 @@ def create_model(
         >>> type(model).__name__
         'vgg16'
     """
-    if name.startswith("hf-hub:"):
+    if isinstance(name, str) and name.startswith("hf-hub:"):
         from zoo.checkpoint import read_checkpoint
         from zoo.pretrained import hub_path
 
         pretrained, name = name, read_checkpoint(hub_path(name))["zoo"]["name"]
     info = model_info(name)
     chosen = info.recipe(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(chosen, Recipe):
+        raise TypeError(f"recipe is {recipe!r:.60}: it must be a name or a zoo.Recipe")
     if pretrained:
         from zoo.pretrained import create_pretrained
 

@@ -15,7 +15,8 @@ class StopEarly(EarlyStopping):
     """
 
     def __init__(self, patience: int) -> None:
-        super().__init__(monitor="val/acc", mode="max", patience=patience)
+        # Not strict: a run that ends within its first epoch is never validated.
+        super().__init__(monitor="val/acc", mode="max", patience=patience, strict=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stay stopped: Lightning would train one more epoch if the run was killed after the one that ended it."""
