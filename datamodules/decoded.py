@@ -30,7 +30,7 @@ from zoo.datamodules.download import Progress
 from zoo.datamodules.loader import identity, one_thread
 from zoo.datamodules.machine import available_cpus
 
-_FORMAT = 2  # part of the key: another one makes files of the old format unknown rather than wrong
+FORMAT = 2  # part of every key: another one makes files of the old format unknown rather than wrong
 _ROW = np.dtype([("offset", np.int64), ("height", np.int32), ("width", np.int32)])  # height 0: broken
 _BATCH = 64
 _MOST_BYTES = 8 << 30
@@ -42,7 +42,7 @@ class Job:
     """Which files are decoded, and how.
 
     Attributes:
-        paths: Absolute paths as bytes; an array, because a list of so many strings is copied into every worker.
+        paths: Paths as bytes; an array, because a list of so many strings is copied into every worker.
         in_channels: 1 for grey, 3 for colour.
         side: Images with a shorter side above this are cut and resized to it; 0: every image stays as it is.
         interpolation: How they are resized.
@@ -70,8 +70,10 @@ class Job:
 
     def key(self) -> str:
         """A hash of what the pixels depend on: files, their sizes and dates, and how they are decoded."""
-        digest = hashlib.sha256(f"{_FORMAT} {self.in_channels} {self.side} {len(self.paths)}".encode())
+        digest = hashlib.sha256(f"{FORMAT} {self.in_channels} {self.side} {len(self.paths)}".encode())
         digest.update(np.ascontiguousarray(self.paths).data)
+        if not all(map(os.path.isabs, self.paths)):
+            digest.update(os.fsencode(Path.cwd()))  # relative paths of another folder are other files
         facts = np.zeros((len(self.paths), 2), dtype=np.int64)
         for row, path in enumerate(self.paths):
             try:

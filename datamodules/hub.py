@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.datamodules.arrays import Indices, Pixels, a_few
 from zoo.datamodules.decode import read_image, read_image_bytes
-from zoo.datamodules.decoded import Job
+from zoo.datamodules.decoded import FORMAT, Job
 from zoo.datamodules.files import FileDataModule, FileOptions
 from zoo.datamodules.hub_columns import class_names, find_columns, label_names
 from zoo.datamodules.hub_open import Rows, open_rows
@@ -103,9 +103,7 @@ class HuggingFace(FileDataModule):
             reason = " ".join(str(error).split())
             raise ValueError(f"{self.path}: column {image!r} does not hold images ({reason})") from None
         paths = np.array([os.fsencode(f"{self.path}, {name}, row {row}") for row in range(len(rows))])
-        return RowsJob(
-            paths, self._channels, side, stored if image == "image" else stored.rename_column(image, "image")
-        )
+        return RowsJob(paths, self._channels, side, stored)
 
     def _labels(self, split: str, rows: Rows) -> Indices | None:
         """The labels of a split; None if it has none, as the test images of a competition."""
@@ -135,14 +133,14 @@ class RowsJob(Job):
         paths: What errors call the rows.
         in_channels: 1 for grey, 3 for colour.
         side: Images with a shorter side above this are cut and resized to it; 0: every image stays as it is.
-        rows: A datasets.Dataset with one column, image, that holds them as they were stored.
+        rows: A datasets.Dataset with one column, which holds them as they were stored.
     """
 
     rows: Rows
 
     def decode(self, position: int) -> Pixels:
         """The image of one row as it was stored."""
-        stored, name = self.rows[position]["image"], os.fsdecode(self.paths[position])
+        (stored,), name = self.rows[position].values(), os.fsdecode(self.paths[position])
         if stored is None or (stored["bytes"] is None and not stored["path"]):
             raise ValueError(f"{name}: no image")
         if stored["bytes"] is None:
@@ -150,8 +148,9 @@ class RowsJob(Job):
         return read_image_bytes(stored["bytes"], name, self.in_channels)
 
     def key(self) -> str:
-        """A hash of everything that the pixels depend on: the library's files, and how the images are decoded."""
-        digest = hashlib.sha256(f"rows {self.in_channels} {self.side} {len(self.paths)}".encode())
+        """A hash of what the pixels depend on: the library's files, the column, and how the images are decoded."""
+        (column,) = self.rows.column_names
+        digest = hashlib.sha256(f"rows {FORMAT} {self.in_channels} {self.side} {len(self.paths)} {column}\n".encode())
         digest.update(np.ascontiguousarray(self.paths).data)
         assert self.rows.cache_files, "rows in memory"
         for file in self.rows.cache_files:

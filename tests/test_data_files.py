@@ -1,5 +1,6 @@
 """Image trees as DataModules: decoded once, broken files known before training, cached or not the same pixels."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -164,6 +165,26 @@ def test_a_changed_file_is_decoded_again(single: Path) -> None:
     assert not np.array_equal(*pictures)
     resized = resize_batch(torch.from_numpy(read_image(single / "cat/000.png", 3)[None]), 16).numpy()
     assert np.array_equal(pictures[1], resized)
+
+
+def test_the_same_relative_path_in_another_folder_is_another_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = []
+    for value in (50, 200):
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for name in ("cat", "dog"):
+            for number in range(20):
+                file = Path("pets", name, f"{number}.png")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, compress_level=0)  # equal sizes
+                os.utime(file, (0, 0))  # and dates, as reproducible archives have them
+        data = Folder("pets", image_size=8, cache=True, normalize="imagenet")
+        data.setup()
+        pictures.append(data.splits["train"].whole(np.array([0]))[0])
+    assert [picture.max() for picture in pictures] == [50, 200]
 
 
 def test_another_image_size_after_setup_reads_the_files_anew(single: Path) -> None:

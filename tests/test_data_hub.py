@@ -197,6 +197,14 @@ def test_second_run_reads_the_decoded_images(tmp_path: Path, monkeypatch: pytest
     assert numbers_in(second, "test") == list(range(40, 50))
 
 
+def test_decoded_images_of_one_column_are_not_those_of_another(tmp_path: Path) -> None:
+    dark = [{"bytes": encoded(pixels(number)), "path": None} for number in range(40, 80)]
+    path = save(tmp_path / "both", train=rows(range(40), dark=(dark, datasets.Image())))
+    found = {column: load(path, image_column=column, cache=True) for column in ("picture", "dark")}
+    numbers = {column: {n for split in data.splits for n in numbers_in(data, split)} for column, data in found.items()}
+    assert numbers == {"picture": set(range(40)), "dark": set(range(40, 80))}
+
+
 def test_a_checkpoint_rebuilds_the_data(tmp_path: Path) -> None:
     path = save(tmp_path / "saved", train=rows(range(40), other=(["x"] * 40, datasets.Value("string"))))
     first = load(path, label_column="label", seed=5)
