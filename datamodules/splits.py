@@ -97,20 +97,33 @@ def only_classes(split: Split, classes: Sequence[int]) -> Split:
 def class_numbers(subset: Sequence[str | int], names: Sequence[str]) -> list[int]:
     """The numbers of the classes that `subset` names, by name or by number.
 
+    Where names are numbers themselves, a number is a name: folders 01 and 02 are not the classes 0 and 1, and YAML
+    reads 01 as 1, and 010 as 8.
+
     Raises:
         ValueError: There is no such class, one is named twice, or fewer than two are named.
     """
+    are_padded = any(_is_number(name) and name != "0" and name.startswith("0") for name in names)
+    counts = not are_padded and not all(map(_is_number, names))
     numbers = []
     for entry in subset:
         if str(entry) in names:
             numbers.append(list(names).index(str(entry)))
-        elif str(entry).isdigit() and int(entry) < len(names):
+        elif counts and _is_number(str(entry)) and int(entry) < len(names):
             numbers.append(int(entry))
+        elif are_padded and isinstance(entry, int):
+            called = f"{', '.join(names[:2])}{', ...' * (len(names) > 2)}"
+            remedy = f'write names in quotes, as "{list(names[:2])}"'
+            raise ValueError(f"class_subset has the number {entry}, but classes are called {called}: {remedy}")
         else:
             raise ValueError(unknown("class", str(entry), list(names)))
     if len(set(numbers)) < max(2, len(numbers)):
         raise ValueError(f"class_subset must name at least two classes, each once, not {list(subset)}")
     return numbers
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 @dataclass(frozen=True)

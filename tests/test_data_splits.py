@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from zoo.datamodules import Digits, Fake
 from zoo.datamodules.arrays import Arrays, Split
@@ -71,6 +72,25 @@ def test_subset_of_classes_is_renumbered_in_the_order_given() -> None:
 def test_names_win_over_numbers() -> None:
     assert class_numbers(["2", 0], ["2", "1", "0"]) == [0, 2]
     assert class_numbers([1, "cat"], ["cat", "dog"]) == [1, 0]
+    assert class_numbers([10, 3], [*"0123456789AB"]) == [10, 3], "as in emnist"
+
+
+@pytest.mark.parametrize("subset", [yaml.safe_load(text) for text in ("[01, 02]", "[010, 011]", "[1, 2]")])
+@pytest.mark.parametrize("others", [[], ["other"]])
+def test_numbers_are_not_places_where_names_have_leading_zeros(subset: list[int], others: list[str]) -> None:
+    names = [f"{number:02}" for number in range(1, 12)] + [f"{number:03}" for number in range(12)] + others
+    advice = "but classes are called 01, 02, ...: write names in quotes, as \"['01', '02']\""
+    with pytest.raises(ValueError, match=f"^class_subset has the number {subset[0]}, {re.escape(advice)}$"):
+        class_numbers(subset, names)
+    assert class_numbers(["01", "010"], names) == [0, 21]
+    with pytest.raises(ValueError, match=r"^unknown class '1': did you mean '01'\? "):
+        class_numbers(["1", "02"], ["01", "02", "03"])
+
+
+def test_numbers_are_not_places_where_all_names_are_numbers() -> None:
+    assert class_numbers([20, "10"], ["10", "20", "30"]) == [1, 0]
+    with pytest.raises(ValueError, match=r"^unknown class '1': did you mean '10'\? choose from 10, 20, 30$"):
+        class_numbers([1, 2], ["10", "20", "30"])
 
 
 @pytest.mark.parametrize(
