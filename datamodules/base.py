@@ -20,7 +20,7 @@ from zoo.datamodules.checks import choice, whole_number
 from zoo.datamodules.dataset import FeatureDataset, ImageDataset
 from zoo.datamodules.download import Progress
 from zoo.datamodules.loader import StatelessLoader, build_loader, default_num_workers, is_on_gpu, place
-from zoo.datamodules.options import DataOptions
+from zoo.datamodules.options import DataOptions, given_options
 from zoo.datamodules.registry import dataset_spec
 from zoo.datamodules.sampler import EvalSampler, TrainSampler, epoch_and_step, fitting_batch_size
 from zoo.datamodules.splits import Selection
@@ -56,13 +56,13 @@ class ImageDataModule(LightningDataModule):
     """Whether training images come from a stream, in which they have no numbers."""
 
     def __init__(self, root: str | None = None, download: bool = False, **options: Unpack[DataOptions]) -> None:
+        given = given_options(type(self), options, DataOptions)
         super().__init__()
         self.spec = dataset_spec(self.dataset)
         if self.spec.needs_root and not root:
             raise ValueError(f"{self.dataset} is read from a folder: give its path as root (--data.root DIR)")
         self.root = None if root is None else str(root)  # a path object could not be stored in a checkpoint
         self.download = download
-        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         self.seed = whole_number("seed", given.get("seed", _run_seed()), least=0, most=LARGEST_SEED)
         self.selection = Selection(
             **{name: given[name] for name in Selection.__dataclass_fields__ if name in given} | {"seed": self.seed}

@@ -15,7 +15,7 @@ from zoo.datamodules.checks import choice, fraction, grey_or_colour
 from zoo.datamodules.dataset import ImageDataset
 from zoo.datamodules.decoded import Decoded, Job, decode, fits
 from zoo.datamodules.loader import decoding_num_workers, default_num_workers
-from zoo.datamodules.options import DataOptions, shared_options
+from zoo.datamodules.options import DataOptions, given_options, shared_options
 from zoo.datamodules.splits import cut
 from zoo.datamodules.tree import Tree
 
@@ -84,8 +84,8 @@ class FileDataModule(ImageDataModule):
     """
 
     def __init__(self, root: str | None = None, **options: Unpack[FileOptions]) -> None:
+        given = given_options(type(self), options, FileOptions)
         super().__init__(root, **shared_options(options))
-        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         self._channels = grey_or_colour(given.get("in_channels", 3))
         self._asked_classes: list[str] | None = given.get("classes")
         self.test_size = fraction("test_size", given.get("test_size", DEFAULT_TEST_SIZE))

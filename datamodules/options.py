@@ -1,5 +1,7 @@
 """The options that all DataModules share: their one list, which constructors and the command read."""
 
+import difflib
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, cast
 
@@ -53,6 +55,26 @@ class DataOptions(TypedDict, total=False):
     permute_pixels: int | None
     sampler: Sampling | None
     drop_last: bool | None
+
+
+def given_options(owner: type, options: Mapping[str, Any], known: type) -> dict[str, Any]:
+    """Those of a DataModule's options that have a value; None means not given.
+
+    Args:
+        owner: The DataModule.
+        options: What its constructor was called with.
+        known: The TypedDict of its options.
+
+    Raises:
+        TypeError: It has no such option, which Python itself does not see where a constructor takes `**options`.
+    """
+    for name in options:
+        if name not in known.__annotations__:
+            own = inspect.signature(owner).parameters.keys() - {"options"}
+            nearest = difflib.get_close_matches(name, [*own, *known.__annotations__], n=1)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else ""
+            raise TypeError(f"{owner.__name__}() got an unexpected keyword argument {name!r}{hint}")
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def shared_options(options: Mapping[str, Any]) -> DataOptions:

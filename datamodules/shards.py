@@ -14,7 +14,7 @@ from zoo.datamodules.checks import choice, grey_or_colour
 from zoo.datamodules.dataset import ImageDataset
 from zoo.datamodules.layout import shown
 from zoo.datamodules.loader import decoding_num_workers, is_on_gpu, place
-from zoo.datamodules.options import shared_options
+from zoo.datamodules.options import given_options, shared_options
 from zoo.datamodules.sampler import fitting_batch_size
 from zoo.datamodules.shard_batch import BatchMaker
 from zoo.datamodules.shard_index import look_through
@@ -73,8 +73,8 @@ class WebDataset(ImageDataModule):
         download: bool = False,
         **options: Unpack[ShardOptions],
     ) -> None:
+        given = given_options(type(self), options, ShardOptions)
         super().__init__(None, download, **shared_options(options))
-        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         patterns = {"train": train, "val": val, "test": test}
         self.patterns = {name: None if pattern is None else str(pattern) for name, pattern in patterns.items()}
         is_all_local = not any(map(is_remote, filter(None, self.patterns.values())))

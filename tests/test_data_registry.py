@@ -1,5 +1,6 @@
 """Names, facts and the cost of importing."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import zoo.datamodules
 from zoo.datamodules import DatasetSpec, create_datamodule, dataset_spec, list_datasets
 from zoo.datamodules.augment import POLICIES
+from zoo.datamodules.options import DataOptions
 
 CLASSES = {
     "cifar10": 10,
@@ -73,6 +75,34 @@ def test_every_name_is_a_class_of_that_name(name: str) -> None:
 def test_every_dataset_of_known_classes_is_built_by_name(name: str, classes: int) -> None:
     data = create_datamodule(name, **({"root": "somewhere"} if dataset_spec(name).needs_root else {}))
     assert (type(data).__name__, data.num_classes) == (name, classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "nearest"),
+    [
+        ("Digits", "bath_size", ": did you mean 'batch_size'?"),
+        ("Digits", "xyz", ""),
+        ("Fake", "num_clases", ": did you mean 'num_classes'?"),
+        ("MNIST", "val_sise", ": did you mean 'val_size'?"),
+        ("MNIST", "downlod", ": did you mean 'download'?"),
+        ("Folder", "on_eror", ": did you mean 'on_error'?"),
+        ("CSV", "clases", ": did you mean 'classes'?"),
+        ("HuggingFace", "image_colum", ": did you mean 'image_column'?"),
+        ("WebDataset", "train_sample", ": did you mean 'train_samples'?"),
+        ("WebDataset", "cache", ""),
+    ],
+)
+def test_misspelt_options_are_refused(name: str, argument: str, nearest: str) -> None:
+    build = getattr(zoo.datamodules, name)
+    place = [] if name in ("Digits", "Fake") else ["somewhere"]
+    message = f"{name}() got an unexpected keyword argument '{argument}'{nearest}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        build(*place, **{argument: 3})
+
+
+def test_none_means_not_given() -> None:
+    given = dict.fromkeys(DataOptions.__annotations__)
+    assert create_datamodule("digits", **given).describe() == create_datamodule("digits").describe()
 
 
 def test_lazy_exports() -> None:
