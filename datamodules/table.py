@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import _csv  # the type of a reader has no public name in Python 3.11
 
 _COLUMNS = {"path": ("path", "image", "file", "filename"), "label": ("label", "class"), "split": ("split",)}
+_Identity = tuple[int, int] | str
 _SHOWN = 200  # characters of a cell
 _EXPECTED = (
     "the first row must name the columns path (or image, file, filename) and label (or class), and may name split"
@@ -184,10 +186,13 @@ def _row(cells: Sequence[str], places: dict[str, int], width: int, line: int) ->
 def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_Row], list[_Row], list[str]]:
     """The rows that can be used, those that say the same again, and a line for every other one."""
     sound, repeated, faults = list[_Row](), list[_Row](), list[str]()
-    labels: dict[str, _Row] = {}
+    first: dict[_Identity, _Row] = {}
     for row in rows:
-        fault = row.fault or _fault(row, folder)
-        earlier = row if fault else labels.setdefault(os.path.normpath(row.path), row)
+        fault, identity = row.fault or _fault(row), None
+        if not fault:
+            identity = _identity(os.path.join(folder, row.path))  # noqa: PTH118  # a Path for every row takes time
+            fault = "" if identity else f"no file {_quoted(row.path)} in {shown(str(folder))}"
+        earlier = first.setdefault(identity, row) if identity else row
         if earlier.label != row.label:
             other = _quoted(earlier.label)
             fault = f"{_quoted(row.path)} is {_quoted(row.label)} here, but {other} in line {earlier.line}"
@@ -200,15 +205,24 @@ def _sound_rows(rows: Sequence[_Row], folder: Path, where: str) -> tuple[list[_R
     return sound, repeated, faults
 
 
-def _fault(row: _Row, folder: Path) -> str:
+def _identity(path: str) -> _Identity | None:
+    """What tells a file from all others, by whatever path it is reached; None if there is no such file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # a Path for every row takes time
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.normpath(path)  # some systems have no numbers
+
+
+def _fault(row: _Row) -> str:
     if not row.path or "\0" in row.path:
         return "the path is empty" if not row.path else f"{_quoted(row.path)} is no path"
     if not row.label:
         return f"the label of {_quoted(row.path)} is empty"
     if len(row.label.splitlines()) > 1:
         return f"the label of {_quoted(row.path)} has a line break; an earlier quote may be one too many"
-    if not os.path.isfile(os.path.join(folder, row.path)):  # noqa: PTH113, PTH118  # a Path for every row takes time
-        return f"no file {_quoted(row.path)} in {shown(str(folder))}"
     return ""
 
 

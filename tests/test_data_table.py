@@ -2,7 +2,9 @@
 
 import csv
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +90,37 @@ def test_an_image_is_in_one_split(images: Path) -> None:
     file = write(images, "path,label,split\na.png,dog,train\nsub/b.png,cat,train\n./a.png,dog,test\n")
     with pytest.raises(ValueError, match=r"labels\.csv: line 4: './a\.png' is in test here, but in train in line 2$"):
         read_table(file)
+
+
+def test_one_file_by_several_paths_has_one_label(images: Path) -> None:
+    (images / "link.png").symlink_to("a.png")
+    (images / "hard.png").hardlink_to(images / "a.png")
+    (images / "elsewhere").symlink_to("sub")
+    for again, first in {
+        str(images / "a.png"): "a.png",
+        "link.png": "a.png",
+        "hard.png": "a.png",
+        "elsewhere/b.png": "sub/b.png",
+        "elsewhere/../a.png": "a.png",
+    }.items():
+        text = f"path,label\n{first},x\ngröße.png,y\n{again},"
+        with pytest.raises(ValueError, match=rf": line 4: '{re.escape(again)}' is 'y' here, but 'x' in line 2$"):
+            read_table(write(images, text + "y\n"))
+        assert labelled(read_table(write(images, text + "x\n")), "all") == [(first, "x"), ("größe.png", "y")]
+
+
+def test_paths_tell_files_apart_where_they_have_no_numbers(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.stat
+
+    def without_numbers(path: str, **options: Any) -> Any:
+        facts = list(whole(path, **options))
+        return os.stat_result([facts[0], 0, *facts[2:]])
+
+    monkeypatch.setattr(os, "stat", without_numbers)
+    text = f"path,label\na.png,x\nsub/b.png,y\n{images / 'sub/../a.png'},"
+    assert len(read_table(write(images, text + "x\n")).splits["all"]) == 2
+    with pytest.raises(ValueError, match=r"a\.png' is 'y' here, but 'x' in line 2$"):
+        read_table(write(images, text + "y\n"))
 
 
 def test_root_and_paths_that_leave_it(images: Path) -> None:
