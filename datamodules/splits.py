@@ -88,7 +88,7 @@ def limit(split: Split, size: int | float, seed: int) -> Split:
 
 def only_classes(split: Split, classes: Sequence[int]) -> Split:
     """The images of these classes, labelled by their place in `classes`."""
-    place = np.full(max(int(split.labels.max()), *classes) + 1, -1, dtype=np.int64)
+    place = np.full(max(int(split.labels.max(initial=0)), *classes) + 1, -1, dtype=np.int64)
     place[list(classes)] = np.arange(len(classes))
     rows = np.flatnonzero(place[split.labels] >= 0)
     return Split(split.source, split.positions[rows], place[split.labels[rows]])
@@ -184,11 +184,10 @@ class Selection:
             names: The dataset's classes.
 
         Raises:
-            ValueError: There are too few images for what is asked.
+            ValueError: There are too few images for what is asked, or none of the classes in a part.
         """
         if self.class_subset is not None:
-            classes = self.classes(names)
-            parts = {name: only_classes(part, classes) for name, part in parts.items()}
+            parts = self._of_classes(parts, names)
         if "train" not in parts:
             return parts
         train, val = self._validation(parts)
@@ -196,6 +195,15 @@ class Selection:
         train = train if size is None else limit(train, size, self.seed)
         test = {"test": parts["test"]} if "test" in parts else {}
         return {"train": train, "val": val, **test}
+
+    def _of_classes(self, parts: dict[str, Split], names: Sequence[str]) -> dict[str, Split]:
+        classes = self.classes(names)
+        chosen = {name: only_classes(part, classes) for name, part in parts.items()}
+        for name, part in chosen.items():
+            if not len(part):
+                called = ", ".join(names[number] for number in classes[:5]) + ", ..." * (len(classes) > 5)
+                raise ValueError(f"class_subset is {called}, but there are no {name} images of these classes")
+        return chosen
 
     def _validation(self, parts: dict[str, Split]) -> tuple[Split, Split]:
         train = parts["train"]

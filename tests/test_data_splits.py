@@ -131,6 +131,19 @@ def test_validation_images_of_the_dataset_are_kept_and_val_size_is_refused() -> 
         Selection(kfold=2, fold=0).apply(parts, ["a", "b"])
 
 
+@pytest.mark.parametrize("empty", ["val", "test"])
+def test_subset_of_classes_must_leave_images_in_every_split(empty: str) -> None:
+    whole, other = numbered([20, 20, 20]), numbered([20, 20, 20])
+    parts = {"train": whole, "val": whole, "test": whole, empty: other.take(np.arange(40, 60))}
+    message = f"class_subset is a, b, but there are no {empty} images of these classes"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Selection(class_subset=("a", "b")).apply(parts, ["a", "b", "c"])
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Selection(class_subset=("a", "b")).apply({empty: other.take(np.arange(0))}, ["a", "b", "c"])
+    sizes = {name: len(part) for name, part in Selection(class_subset=("c", "a")).apply(parts, ["a", "b", "c"]).items()}
+    assert sizes == {"train": 40, "val": 40, "test": 40, empty: 20}, "not every class need be there"
+
+
 @pytest.mark.parametrize("size", [3, 4, 50, 99, 100, 0.03, 0.999])
 def test_every_size_of_the_training_split_can_be_had(size: int | float) -> None:
     whole = numbered([70, 28, 2])
