@@ -87,11 +87,12 @@ class FileDataModule(ImageDataModule):
         given = given_options(type(self), options, FileOptions)
         super().__init__(root, **shared_options(options))
         self._channels = grey_or_colour(given.get("in_channels", 3))
-        self._asked_classes: list[str] | None = given.get("classes")
         self.test_size = fraction("test_size", given.get("test_size", DEFAULT_TEST_SIZE))
         self.on_error = choice("on_error", given.get("on_error", "raise"), ("raise", "skip"))
         self.cache: bool | None = given.get("cache")
-        names = tuple(self._asked_classes or self.find_classes())
+        names = tuple(given["classes"] if "classes" in given else self.find_classes())
+        if not names:
+            raise ValueError("classes must name at least two, each once, not []")
         self.spec = replace(self.spec, class_names=names, in_channels=self._channels)
         self._loaded_as: tuple[int, str] | None = None
         self._are_workers_asked_for = "num_workers" in given
@@ -144,6 +145,9 @@ class FileDataModule(ImageDataModule):
             self._notice(f"{count:,} files are not read: {reason}")
         for remark in tree.remarks:
             self._notice(remark)
+        # Checkpoints hold the usual size of data with splits too, and test on data that are divided otherwise.
+        if self._needed == "train" and "all" not in tree.splits and self.test_size != DEFAULT_TEST_SIZE:
+            raise ValueError(f"test_size is {self.test_size}, but the dataset has splits of its own")
         # Images that augmentation cuts from the whole picture are kept whole.
         self._loaded_as, augment = self._scale, self.make_augment()
         side = 0 if augment is not None and augment.whole else self._side

@@ -107,7 +107,7 @@ def find_classes(pattern: str, classes: Sequence[str] | None, count: int | None,
             raise ValueError(f"{shown(pattern)}: which classes are there? give num_classes or classes or classes.txt")
         classes = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if len(set(classes)) < max(2, len(classes)):
-        raise ValueError(f"classes must name at least two, each once, not {', '.join(classes[:5])}")
+        raise ValueError(f"classes must name at least two, each once, not {', '.join(classes[:5]) or '[]'}")
     if count is not None and count != len(classes):
         raise ValueError(f"num_classes is {count}, but classes has {len(classes)} names: give one of the two")
     return tuple(classes)

@@ -306,12 +306,24 @@ def test_imagenet(tmp_path: Path) -> None:
         ({"on_error": "ignore"}, "unknown on_error 'ignore'"),
         ({"val_size": 0.3}, "val_size is 0.3, but the dataset has validation images of its own"),
         ({"classes": ["ant", "wasp"]}, "wasp"),
+        ({"classes": []}, "classes must name at least two, each once, not []"),
+        ({"test_size": 0.5}, "test_size is 0.5, but the dataset has splits of its own"),
     ],
 )
 def test_wrong_options_are_one_line(divided: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         Folder(str(divided), image_size=16, **options).setup()
     assert "\n" not in str(error.value)
+
+
+def test_a_size_from_a_checkpoint_does_not_keep_other_data_from_being_tested(divided: Path) -> None:
+    data = create_datamodule("folder", **Folder(str(divided), image_size=16, test_size=0.3).describe()["args"])
+    data.use_normalization([0.5] * 3, [0.25] * 3)
+    data.setup("test")
+    assert data.sizes == {"test": 5}
+    usual = create_datamodule("folder", **Folder(str(divided)).describe()["args"])
+    usual.setup()
+    assert usual.sizes == {"train": 40, "val": 7, "test": 5}, "they hold the usual size whatever the data"
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

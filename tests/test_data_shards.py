@@ -308,6 +308,8 @@ def test_classes(tmp_path: Path) -> None:
         WebDataset(pattern, classes=list("abcde"), num_classes=4)
     with pytest.raises(ValueError, match=r"^classes must name at least two, each once, not a, a$"):
         WebDataset(pattern, classes=["a", "a"])
+    with pytest.raises(ValueError, match=r"^classes must name at least two, each once, not \[\]$"):
+        WebDataset(pattern, classes=[])
     names = [("1", {"png": png(0), "cls": b"ant"}), ("2", {"png": png(1), "json": b'{"label": "bee"}'})]
     for split, numbers in (("train", (5, 6)), ("val", (15, 16))):
         write(tmp_path / f"{split}.tar", [*names, *((str(number), sample(number)) for number in numbers)])
