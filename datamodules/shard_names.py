@@ -96,7 +96,8 @@ def find_classes(pattern: str, classes: Sequence[str] | None, count: int | None,
 
     Raises:
         FileNotFoundError: There are no such shards.
-        ValueError: Nothing says which classes there are, or there are fewer than two, or two of the same name.
+        ValueError: Nothing says which classes there are, there are fewer than two, or two of the same name, or
+            classes.txt has an empty line.
     """
     if classes is None and count is not None:
         classes = [str(number) for number in range(whole_number("num_classes", count, least=2))]
@@ -105,9 +106,18 @@ def find_classes(pattern: str, classes: Sequence[str] | None, count: int | None,
         file = Path(first).with_name("classes.txt")
         if is_remote(first) or not file.is_file():
             raise ValueError(f"{shown(pattern)}: which classes are there? give num_classes or classes or classes.txt")
-        classes = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        classes = _lines(file)
     if len(set(classes)) < max(2, len(classes)):
         raise ValueError(f"classes must name at least two, each once, not {', '.join(classes[:5]) or '[]'}")
     if count is not None and count != len(classes):
         raise ValueError(f"num_classes is {count}, but classes has {len(classes)} names: give one of the two")
     return tuple(classes)
+
+
+def _lines(file: Path) -> list[str]:
+    """The names in classes.txt; an empty line among them might be a class without a name, and so shift the others."""
+    names = [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    if "" in names:
+        place = f"{shown(str(file))}: line {names.index('') + 1}"
+        raise ValueError(f"{place} is empty: each line must name a class, in the order of the labels")
+    return names

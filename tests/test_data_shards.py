@@ -303,6 +303,10 @@ def test_classes(tmp_path: Path) -> None:
         load(pattern, num_classes=None)
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n\n")
     assert load(pattern, num_classes=None).class_names == ["a", "b", "c", "d", "e"]
+    for text, line in (("a\n\nb\nc\nd\ne\n", 2), ("\ufeff\na\nb\nc\nd\ne", 1), ("a\nb\nc\r\n \t\nd\ne", 4)):
+        (tmp_path / "classes.txt").write_text(text)
+        with pytest.raises(ValueError, match=rf"classes\.txt: line {line} is empty: each line must name a class, in "):
+            load(pattern, num_classes=None)
     assert load(pattern).class_names == ["0", "1", "2", "3", "4"]
     with pytest.raises(ValueError, match=r"^num_classes is 4, but classes has 5 names: give one of the two$"):
         WebDataset(pattern, classes=list("abcde"), num_classes=4)
