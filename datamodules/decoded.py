@@ -72,16 +72,7 @@ class Job:
         """A hash of what the pixels depend on: files, their sizes and dates, and how they are decoded."""
         digest = hashlib.sha256(f"{FORMAT} {self.in_channels} {self.side} {len(self.paths)}".encode())
         digest.update(np.ascontiguousarray(self.paths).data)
-        if not all(map(os.path.isabs, self.paths)):
-            digest.update(os.fsencode(Path.cwd()))  # relative paths of another folder are other files
-        facts = np.zeros((len(self.paths), 2), dtype=np.int64)
-        for row, path in enumerate(self.paths):
-            try:
-                status = os.stat(path)  # noqa: PTH116  # a Path object a file takes twice the time
-                facts[row] = status.st_size, status.st_mtime_ns
-            except OSError:
-                continue  # decoding says what is wrong
-        digest.update(facts.data)
+        digest.update(sizes_and_dates(self.paths))
         return digest.hexdigest()[:32]
 
     def content(self) -> str:
@@ -108,6 +99,19 @@ class Job:
             is_cut = self.side and min(height, width) > self.side
             sizes.append(self.side**2 if is_cut else height * width)
         return int(np.mean(sizes or [0]) * self.in_channels * len(self.paths))
+
+
+def sizes_and_dates(paths: Sequence[str | bytes] | npt.NDArray[np.bytes_]) -> bytes:
+    """What changes when one of these files does, or if the paths are relative, the folder that they start from."""
+    facts = np.zeros((len(paths), 2), dtype=np.int64)
+    for row, path in enumerate(paths):
+        try:
+            status = os.stat(path)  # noqa: PTH116  # a Path object a file takes twice the time
+            facts[row] = status.st_size, status.st_mtime_ns
+        except OSError:
+            continue  # decoding says what is wrong
+    start = b"" if all(map(os.path.isabs, paths)) else os.fsencode(Path.cwd())
+    return start + facts.tobytes()
 
 
 def _bytes_of(name: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.datamodules.arrays import Indices, Pixels, a_few
 from zoo.datamodules.decode import read_image, read_image_bytes
-from zoo.datamodules.decoded import FORMAT, Job
+from zoo.datamodules.decoded import FORMAT, Job, sizes_and_dates
 from zoo.datamodules.files import FileDataModule, FileOptions
 from zoo.datamodules.hub_columns import class_names, find_columns, label_names
 from zoo.datamodules.hub_open import Rows, open_rows
@@ -148,7 +148,7 @@ class RowsJob(Job):
         return read_image_bytes(stored["bytes"], name, self.in_channels)
 
     def key(self) -> str:
-        """A hash of what the pixels depend on: the library's files, the column, and how the images are decoded."""
+        """A hash of what the pixels depend on: the files, the column, and how the images are decoded."""
         (column,) = self.rows.column_names
         digest = hashlib.sha256(f"rows {FORMAT} {self.in_channels} {self.side} {len(self.paths)} {column}\n".encode())
         digest.update(np.ascontiguousarray(self.paths).data)
@@ -156,7 +156,14 @@ class RowsJob(Job):
         for file in self.rows.cache_files:
             status = Path(file["filename"]).stat()
             digest.update(f"{file['filename']} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(sizes_and_dates(self._image_files(column)))
         return digest.hexdigest()[:32]
+
+    def _image_files(self, column: str) -> list[str]:
+        """The paths of images that the library's files name but do not hold; looks at no bytes of the others."""
+        held, paths = self.rows.with_format("arrow")[:].column(column).flatten()
+        files: list[str] = paths.filter(held.is_null()).drop_null().to_pylist()
+        return files
 
     def content(self) -> str:
         """A hash of the number of rows, and of the images in a few."""

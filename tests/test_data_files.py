@@ -16,7 +16,7 @@ from zoo.datamodules import create_datamodule
 from zoo.datamodules.batch import resize_batch
 from zoo.datamodules.cache import cache_folder
 from zoo.datamodules.csv_file import CSV
-from zoo.datamodules.files import FileSource
+from zoo.datamodules.files import FileOptions, FileSource
 from zoo.datamodules.folder import Folder, ImageNet
 from zoo.datamodules.images import read_image
 from zoo.datamodules.statistics import channel_statistics
@@ -324,6 +324,11 @@ def test_a_size_from_a_checkpoint_does_not_keep_other_data_from_being_tested(div
     usual = create_datamodule("folder", **Folder(str(divided)).describe()["args"])
     usual.setup()
     assert usual.sizes == {"train": 40, "val": 7, "test": 5}, "they hold the usual size whatever the data"
+
+
+def test_none_means_not_given(divided: Path) -> None:
+    given: dict[str, Any] = dict.fromkeys(FileOptions.__annotations__)
+    assert Folder(str(divided), **given).describe() == Folder(str(divided)).describe()
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from zoo.datamodules.augment import POLICIES
 from zoo.datamodules.hub import HuggingFace, RowsJob
@@ -203,6 +204,19 @@ def test_decoded_images_of_one_column_are_not_those_of_another(tmp_path: Path) -
     found = {column: load(path, image_column=column, cache=True) for column in ("picture", "dark")}
     numbers = {column: {n for split in data.splits for n in numbers_in(data, split)} for column, data in found.items()}
     assert numbers == {"picture": set(range(40)), "dark": set(range(40, 80))}
+
+
+def test_changed_files_of_images_that_a_table_names_are_decoded_again(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(40)]
+    (tmp_path / "table").mkdir()
+    content = {"picture": [{"bytes": None, "path": str(file)} for file in files], "label": [0, 1] * 20}
+    named = datasets.Dataset.from_dict(content, features=rows(range(2)).features)
+    parquet.write_table(named.data.table, tmp_path / "table" / "train.parquet")  # the library itself would hold them
+    for first in (0, 40):
+        for number, file in enumerate(files, start=first):
+            file.write_bytes(encoded(pixels(number)))
+        data = load(tmp_path / "table", cache=True)
+        assert {n for split in data.splits for n in numbers_in(data, split)} == set(range(first, first + 40))
 
 
 def test_a_checkpoint_rebuilds_the_data(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from zoo.datamodules import shard_index
 from zoo.datamodules.augment import POLICIES
+from zoo.datamodules.shard_options import ShardOptions
 from zoo.datamodules.shards import WebDataset
 
 SIDE = 8
@@ -310,6 +311,8 @@ def test_classes(tmp_path: Path) -> None:
     assert load(pattern).class_names == ["0", "1", "2", "3", "4"]
     with pytest.raises(ValueError, match=r"^num_classes is 4, but classes has 5 names: give one of the two$"):
         WebDataset(pattern, classes=list("abcde"), num_classes=4)
+    given: dict[str, Any] = {**dict.fromkeys(ShardOptions.__annotations__), "classes": list("abcde")}
+    assert WebDataset(pattern, **given).describe() == WebDataset(pattern, classes=list("abcde")).describe()
     with pytest.raises(ValueError, match=r"^classes must name at least two, each once, not a, a$"):
         WebDataset(pattern, classes=["a", "a"])
     with pytest.raises(ValueError, match=r"^classes must name at least two, each once, not \[\]$"):
