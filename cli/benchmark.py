@@ -133,12 +133,14 @@ def _fixed(words: list[str]) -> dict[str, Any]:
 
     from zoo.benchmarks.settings import number_or_text
 
-    settings = {}
+    settings: dict[str, Any] = {}
     for word in front.plain(words):
-        name, equals, value = word.partition("=")
-        if not name.startswith("--") or not equals:
+        option, equals, text = word.partition("=")
+        if not option.startswith("--") or not equals:
             raise UserError(f"'{word}' is no option: see zoo benchmark ablate --help")
-        settings[name.removeprefix("--").removesuffix(".name")] = number_or_text(yaml.safe_load(value))
+        name, value = option.removeprefix("--").removesuffix(".name"), number_or_text(yaml.safe_load(text))
+        if settings.setdefault(name, value) != value:
+            raise UserError(f"{option} is given twice, as {settings[name]} and {value}: say one of them")
     return settings
 
 
@@ -194,9 +196,23 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _check_launcher(options: argparse.Namespace) -> dict[str, str]:
+    """Look for what the launcher would leave aside; sbatch's options."""
+    front.check_choice("launcher", options.launcher, LAUNCHERS)
+    for name, value, launcher in (("address", options.address, "ray"), ("slurm", " ".join(options.slurm), "slurm")):
+        if value and options.launcher != launcher:
+            raise UserError(f"--{name} is {value}: it goes with --launcher {launcher}")
+    slurm: dict[str, str] = {}
+    for pair in options.slurm:
+        name, _, value = pair.partition("=")
+        if slurm.setdefault(name, value) != value:
+            raise UserError(f"--slurm {name} is given twice, as {slurm[name]} and {value}: say one of them")
+    return slurm
+
+
 def _run(suite: Suite, size: str, options: argparse.Namespace, rows: str) -> int:
     """Do the runs with progress on the screen; 1 if some failed."""
-    front.check_choice("launcher", options.launcher, LAUNCHERS)
+    slurm = _check_launcher(options)
     from zoo.benchmarks.runner import describe_result, make_plan, run_plan, statuses
     from zoo.cli.progress_bar import progress_bar
 
@@ -216,7 +232,6 @@ def _run(suite: Suite, size: str, options: argparse.Namespace, rows: str) -> int
         return 0
     threads = plan.jobs[0].settings["protocol"]["threads"]
     processes = min(options.jobs or default_jobs(threads), len(plan.jobs))
-    slurm = dict(pair.partition("=")[::2] for pair in options.slurm)
     launcher = make_launcher(
         options.launcher,
         processes=processes,

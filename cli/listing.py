@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
@@ -18,8 +19,34 @@ TIMM = "timm/"
 """Names that begin like this are timm's."""
 
 
+class Once(argparse.Action):
+    """What an option without an action does: keep its value, but refuse another one instead of dropping the first."""
+
+    typed: Any = None
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the value; raise UserError if the same command line has another one."""
+        if option_string is not None and self.typed not in (None, values):
+            first, second = (" ".join(v) if isinstance(v, list) else str(v) for v in (self.typed, values))
+            choice = "name all after one of them" if self.nargs == argparse.ONE_OR_MORE else "say one of them"
+            raise UserError(f"{option_string} is given twice, as {first} and {second}: {choice}")
+        self.typed = values
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
-    """The standard parser with our kind of message."""
+    """The standard parser with our kind of message, for one command line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name in (None, "store"):
+            self.register("action", name, Once)
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError with one line."""

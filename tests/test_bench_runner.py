@@ -282,6 +282,16 @@ def test_the_time_left_follows_finished_runs_and_progress(suite: Suite, tmp_path
         (("ablate", "mlp", "--vary", "model.norm"), "--vary is 'model.norm': it must be NAME=VALUE,VALUE"),
         (("ablate", "mlp", "--vary", "recipe.learning=1"), "unknown setting 'recipe.learning'."),
         (("ablate", "mlpp", "--vary", "model.norm=none"), "unknown model 'mlpp'"),
+        (
+            ("ablate", "mlp", "--vary", "model.norm=none,batch", "--recipe.epochs", "1", "--recipe.epochs", "2"),
+            "--recipe.epochs is given twice, as 1 and 2: say one of them",
+        ),
+        (("run", "nielsen", "--address", "a:1"), "--address is a:1: it goes with --launcher ray"),
+        (("run", "nielsen", "--slurm", "partition=gpu"), "--slurm is partition=gpu: it goes with --launcher slurm"),
+        (
+            ("run", "nielsen", "--launcher", "slurm", "--slurm", "time=1", "--slurm", "time=2"),
+            "--slurm time is given twice, as 1 and 2: say one of them",
+        ),
         (("compare", "nowhere"), "'nowhere' holds no run.json"),
     ],
 )

@@ -97,7 +97,8 @@ def test_command_says_when_images_are_random(checkpoint: Path, zoo_main: Zoo, tm
     ],
 )
 def test_command_names_what_is_wrong(words: list[str], message: str, checkpoint: Path, zoo_main: Zoo) -> None:
-    outcome = zoo_main("export", checkpoint, "--output", "x.onnx", *words)
+    output = () if "--output" in words else ("--output", "x.onnx")
+    outcome = zoo_main("export", checkpoint, *output, *words)
     assert outcome.status == 2
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1

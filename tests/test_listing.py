@@ -115,3 +115,28 @@ def test_wrong_input(words: list[str], message: str, zoo_main: Zoo) -> None:
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert not outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["list", "--family", "vgg", "--family", "resnet"], "--family is given twice, as vgg and resnet: say one of"),
+        (["info", "lenet5", "--image-size", "64", "--image-size=32"], "--image-size is given twice, as 64 and 32"),
+        (["export", "C", "--format", "onnx", "--format", "safetensors"], "--format is given twice, as onnx and safe"),
+        (["search", "--trials", "1", "--trials", "2"], "--trials is given twice, as 1 and 2: say one of them"),
+        (["benchmark", "speed", "--rounds", "4", "--rounds", "8"], "--rounds is given twice, as 4 and 8"),
+        (
+            ["benchmark", "speed", "--model", "mlp", "lenet5", "--model", "vgg11"],
+            "--model is given twice, as mlp lenet5 and vgg11: name all after one of them",
+        ),
+    ],
+)
+def test_of_an_option_that_is_typed_twice_no_value_is_dropped(words: list[str], message: str, zoo_main: Zoo) -> None:
+    outcome = zoo_main(*words)
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert message in outcome.err
+
+
+def test_the_same_value_twice_is_that_value(zoo_main: Zoo) -> None:
+    twice = zoo_main("list", "--max-params", "1M", "--max-params=1000000", "--json", "--json")
+    assert twice.out == zoo_main("list", "--max-params", "1M", "--json").out
