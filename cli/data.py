@@ -1,6 +1,9 @@
 """`zoo data`: the data sets, what augmentation does to them, what is wrong with a folder, getting things ready."""
 
+import json
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +11,7 @@ from rich.table import Table
 
 from zoo.cli import front
 from zoo.cli.errors import UserError, user_errors
-from zoo.cli.listing import show
+from zoo.cli.listing import Parser, check_patterns, show
 from zoo.datamodules.registry import DATASETS, list_datasets
 
 if TYPE_CHECKING:
@@ -43,14 +46,26 @@ def run(words: list[str]) -> int:
     return _show(rest) if verb == "show" else _prepare(rest)
 
 
-def _list(patterns: list[str]) -> int:
+def _list(words: Sequence[str]) -> int:
+    text = "The data sets, all or those that were asked for."
+    parser = Parser(prog="zoo data list", allow_abbrev=False, description=text)
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="names such as 'cifar*'")
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    options = parser.parse_args(words)
+    check_patterns("data set", options.patterns, list_datasets())
+    names = dict.fromkeys(name for pattern in options.patterns or ["*"] for name in list_datasets(pattern))
+    if options.json:
+        print(json.dumps([asdict(DATASETS[name]) for name in names], indent=2))
+    else:
+        show(_table(names))
+    return 0
+
+
+def _table(names: Iterable[str]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "classes", "images", "mean", "std", "augmentation", "what"):
         table.add_column(heading, no_wrap=heading != "what", justify="right" if heading == "classes" else "left")
-    names = [name for pattern in patterns or ["*"] for name in list_datasets(pattern)]
-    if not names:
-        raise UserError(f"no data set matches {' '.join(patterns)}. Known: {', '.join(DATASETS)}.")
-    for name in dict.fromkeys(names):
+    for name in names:
         spec = DATASETS[name]
         size = "any size" if spec.any_size else f"{spec.in_channels} x {spec.image_size} x {spec.image_size}"
         mean, std = (
@@ -58,15 +73,15 @@ def _list(patterns: list[str]) -> int:
         )
         classes = str(spec.num_classes) if spec.class_names else ""
         table.add_row(name, classes, size, mean, std, spec.augment, spec.title)
-    show(table)
-    return 0
+    return table
 
 
 def _parse(verb: str, words: list[str]) -> "Namespace":
-    """The options `--data...` and the verb's own."""
+    """The options `--data...` and the verb's own; to prepare is to fetch, unless `--data.download false` is typed."""
     from lightning import seed_everything
 
-    from zoo.cli.parser import DATA_FLAGS, Parser, restrict_imports
+    from zoo.cli.parser import DATA_FLAGS, restrict_imports
+    from zoo.cli.parser import Parser as DataParser
     from zoo.datamodules.base import ImageDataModule
 
     restrict_imports()
@@ -76,7 +91,7 @@ def _parse(verb: str, words: list[str]) -> "Namespace":
         show(f"{usage}\n{own}{DATA_FLAGS.format(verb='fit')}\n  Known: {', '.join(DATASETS)}")
         raise SystemExit(0)
     arguments = front.prepare("data", words)
-    parser = Parser(prog=f"zoo data {verb}", description=VERBS[verb])
+    parser = DataParser(prog=f"zoo data {verb}", description=VERBS[verb])
     if front.option(arguments, "--data") is None:
         raise UserError(f"zoo data {verb} needs a data set: --data NAME. Known: {', '.join(DATASETS)}.")
     parser.arguments = arguments
@@ -88,10 +103,13 @@ def _parse(verb: str, words: list[str]) -> "Namespace":
     config = parser.parse_args(arguments)
     with user_errors(ValueError):
         seed_everything(config.seed_everything, verbose=False)
+    is_asked = front.option(arguments, "--data.download") is None and verb == "prepare"
+    if is_asked and "init_args.download" in config.data:
+        config.data.init_args.download = True
     return config
 
 
-def _load(config: "Namespace", *, download: bool = False) -> "ImageDataModule":
+def _load(config: "Namespace") -> "ImageDataModule":
     """Build the data module, get its files ready, load it."""
     import importlib
 
@@ -100,8 +118,6 @@ def _load(config: "Namespace", *, download: bool = False) -> "ImageDataModule":
     module, _, name = config.data.class_path.rpartition(".")
     arguments = config.data.get("init_args")
     settings = {} if arguments is None else arguments.as_dict()
-    if download and "download" in settings:
-        settings["download"] = True
     with user_errors(ValueError, TypeError, OSError, ModuleNotFoundError):
         data: ImageDataModule = getattr(importlib.import_module(module), name)(**settings)
         read_data(data, "fit")
@@ -126,7 +142,7 @@ def _show(words: list[str]) -> int:
 def _prepare(words: list[str]) -> int:
     from zoo.cli.report import plural
 
-    data = _load(_parse("prepare", words), download=True)
+    data = _load(_parse("prepare", words))
     for notice in data.notices:
         print(f"note: {notice}")
     images = ", ".join(f"{count:,} {split}" for split, count in data.sizes.items())

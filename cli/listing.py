@@ -1,8 +1,9 @@
 """`zoo list` and `zoo info`: what is known about the models; torch is imported only to count at another image size."""
 
 import argparse
+import fnmatch
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from zoo.cli.describe import beside, describe
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.front import check_choice
-from zoo.registry import MODELS, ModelInfo, families, list_models, model_info
+from zoo.registry import MODELS, ModelInfo, closest, families, list_models, model_info, nearest
 from zoo.summary import Summary, stored_summary
 
 TIMM = "timm/"
@@ -102,6 +103,7 @@ def _list(options: argparse.Namespace) -> None:
         return
     if options.family is not None:
         check_choice("family", options.family, families())
+    check_patterns("model", options.patterns, MODELS)
     limits = {"family": options.family, "max_parameters": options.max_params, "min_year": options.min_year}
     names = [name for pattern in options.patterns or ["*"] for name in list_models(pattern, **limits)]
     if not names:
@@ -119,6 +121,14 @@ def _list(options: argparse.Namespace) -> None:
         paper = f"{info.paper.authors} {info.year}"
         table.add_row(info.name, f"{info.parameters:,}", macs, str(info.reference), paper)
     show(table)
+
+
+def check_patterns(what: str, patterns: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UserError with the nearest name unless each pattern matches one."""
+    names = list(known)
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise UserError(f"no {what} matches '{pattern}'.{nearest(pattern, names)}")
 
 
 def _readable(number: int) -> str:
@@ -140,15 +150,18 @@ def _list_timm(options: argparse.Namespace) -> None:
         if getattr(options, option) is not None:
             name = option.replace("_", "-")
             raise UserError(f"--{name} does not filter timm's networks: zoo info timm/NAME counts one")
+    check_patterns("model", (pattern for pattern in options.patterns if not pattern.startswith(TIMM)), MODELS)
     import timm
 
     names: dict[str, None] = {}
     for pattern in options.patterns:
         is_timms = pattern.startswith(TIMM)
         found = timm.list_models(pattern.removeprefix(TIMM)) if is_timms else list_models(pattern)
+        if not found:
+            near = closest(pattern.removeprefix(TIMM), timm.list_models())
+            hint = f" Did you mean '{TIMM}{near}'?" if near else ""
+            raise UserError(f"no model matches '{pattern}'.{hint} zoo list 'timm/*' lists all of timm's")
         names |= dict.fromkeys(TIMM + name if is_timms else name for name in found)
-    if not names:
-        raise UserError(f"no model matches {' '.join(options.patterns)}. zoo list 'timm/*' lists all of timm's")
     print(json.dumps([{"name": name} for name in names], indent=2) if options.json else "\n".join(names))
 
 

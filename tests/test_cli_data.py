@@ -43,6 +43,48 @@ def test_list_names_every_dataset_and_filters(zoo_main: Zoo) -> None:
     assert zoo_main("data").out.startswith("usage: zoo data COMMAND")
 
 
+def test_list_as_json_and_its_help(zoo_main: Zoo) -> None:
+    facts = json.loads(zoo_main("data", "list", "mnist", "cifar*", "cifar10", "--json").out)
+    assert [entry["name"] for entry in facts] == ["mnist", "cifar10", "cifar100"]
+    assert (facts[1]["image_size"], len(facts[1]["class_names"])) == (32, 10)
+    assert zoo_main("data", "list", "--help").out.startswith("usage: zoo data list")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("mnist", "nonsense"), "no data set matches 'nonsense'. Known: "),
+        (("mnist", "cifar11"), "no data set matches 'cifar11'. Did you mean 'cifar10"),
+        (("--jsn",), "unrecognized arguments: --jsn: see zoo data list --help"),
+    ],
+)
+def test_list_drops_no_word(words: tuple[str, ...], message: str, zoo_main: Zoo) -> None:
+    outcome = zoo_main("data", "list", *words)
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize("words", [("--data.download", "false"), ("--data.download=no",)])
+def test_prepare_fetches_nothing_if_it_is_told_so(
+    words: tuple[str, ...], zoo_main: Zoo, mnist_root: Path, tmp_path: Path
+) -> None:
+    """The tests refuse the network, and fail if it is asked for."""
+    command = ("data", "prepare", "--data", "mnist", "--data.val_size", "0.2", *words, "--data.root")
+    there, missing = zoo_main(*command, mnist_root), zoo_main(*command, tmp_path / "nowhere")
+    assert there.status == 0, there.err
+    assert "mnist: 64 train, 16 val, 30 test images" in there.out
+    assert (missing.status, missing.err.count("\n")) == (2, 1)
+    assert "--data.download true fetches it" in missing.err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_prepare_fetches_without_being_told(zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("zoo.datamodules.mnist.MNIST._fetch", lambda data: asked.append(data.download))
+    assert zoo_main("data", "prepare", "--data", "mnist", "--data.root", tmp_path / "nowhere").status == 2
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("words", [("--data.augment", "strong"), ("--data.permute_pixels", "3", "--images", "11")])
 def test_show_draws_originals_above_and_augmented_below(zoo_main: Zoo, tmp_path: Path, words: tuple[str, ...]) -> None:
     outcome = zoo_main("data", "show", "--data", "fake", "--output", "picture.png", *words)
