@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.listing import Parser
+from zoo.cli.whole import check_folder, filled
 from zoo.hub import check_login, check_repository, publish
 
 if TYPE_CHECKING:
@@ -59,23 +60,17 @@ def _parser() -> Parser:
 
 
 def _check_output(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"'{folder}' is a file: name a folder")
+    check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"'{folder}' is not empty: name another folder")
 
 
 def _write_output(model: "ImageClassifier", options: argparse.Namespace) -> None:
     """The files appear when all of them are complete."""
-    folder: Path = options.output
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as scratch:
-        unfinished = Path(scratch, "model")
-        build_folder(model, options.checkpoint, options.repository, unfinished)
-        names = sorted(path.name for path in unfinished.iterdir())
-        for name in names:
-            (unfinished / name).rename(folder / name)
-    print(f"folder: {folder} ({', '.join(names)})")
+    with filled(options.output) as place:
+        build_folder(model, options.checkpoint, options.repository, place)
+        names = sorted(path.name for path in place.iterdir())
+    print(f"folder: {options.output} ({', '.join(names)})")
 
 
 def _upload(model: "ImageClassifier", options: argparse.Namespace) -> None:
@@ -100,7 +95,7 @@ def build_folder(model: "ImageClassifier", where: str, repository: str, folder: 
         model: What `zoo.load` returned.
         where: What it was loaded from; if that lies in a run folder, the card tells the run's results.
         repository: Where it will be published, user/name.
-        folder: Must not exist.
+        folder: Empty, or made if need be.
     """
     from zoo.model_card import model_card, publishable
     from zoo.weight_files import write_weights
@@ -110,7 +105,7 @@ def build_folder(model: "ImageClassifier", where: str, repository: str, folder: 
     has_curves = curves is not None and curves.is_file()
     description = publishable(model.description())
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / "model.safetensors", model.state_dict(), description)
     card = model_card(description, {"parameters": parameters, **record}, repository, has_curves=has_curves)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,7 +1,7 @@
 """A search in its folder: Optuna's study in a file of SQLite, which one process at a time goes on with."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from filelock import FileLock, Timeout
 
 from zoo.cli.errors import UserError, user_errors
 from zoo.cli.search_study import Plan, Search
+from zoo.cli.whole import undone
 
+LOCK = ".lock"
 FACTS = "zoo"
 """Where the study keeps what was asked for."""
 
@@ -29,9 +31,18 @@ def opened(plan: Plan, folder: Path, storage: Path) -> Iterator[Search]:
         UserError: If another process has it, if the file is none of Optuna's, or if the search asked for other things.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with user_errors(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", blocking=False)
+    with ExitStack() as stack:
+        with user_errors(OSError):
+            stack.enter_context(undone(folder))
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder))
+            study = stack.enter_context(_connected(plan, folder.name, storage))
+        yield Search(plan, study, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
     except Timeout:
@@ -39,23 +50,40 @@ def opened(plan: Plan, folder: Path, storage: Path) -> Iterator[Search]:
             f"another process is at the search in '{folder}': wait for it, or take another --name"
         ) from None
     try:
-        place = _storage(storage)
-        try:
-            yield Search(plan, _study(plan, folder.name, place), folder)
-        finally:
-            place.remove_session()
-            place.engine.dispose()
+        yield
     finally:
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:  # no search has begun: there is nothing to guard
+                (folder / LOCK).unlink()
         lock.release()
+
+
+@contextmanager
+def _connected(plan: Plan, name: str, file: Path) -> Iterator[optuna.Study]:
+    """The study in its file; of one that cannot be begun there is no file left."""
+    with ExitStack() as stack:
+        with undone(file, file.with_name(f"{file.name}-journal")), _storage_errors(file):
+            place = _storage(file)
+            stack.callback(place.engine.dispose)
+            stack.callback(place.remove_session)
+            study = _study(plan, name, place)
+        yield study
+
+
+@contextmanager
+def _storage_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of Optuna, SQLAlchemy or SQLite, whatever the file leads to
+        what = str(error.__cause__ or error).partition("\n")[0]
+        raise UserError(f"'{file}' cannot be used as a storage of Optuna: {what}") from error
 
 
 def _storage(file: Path) -> optuna.storages.RDBStorage:
     url = sqlalchemy.URL.create("sqlite", database=str(file.absolute())).render_as_string()
-    try:
-        return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna calls format on it
-    except Exception as error:  # of Optuna, SQLAlchemy or SQLite, whatever the file leads to
-        what = str(error).partition("\n")[0]
-        raise UserError(f"'{file}' cannot be used as a storage of Optuna: {what}") from error
+    return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna calls format on it
 
 
 def _study(plan: Plan, name: str, storage: optuna.storages.RDBStorage) -> optuna.Study:

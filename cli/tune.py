@@ -27,6 +27,7 @@ from zoo.cli.listing import Parser
 from zoo.cli.search_check import Rehearsal
 from zoo.cli.tune_curve import Curve, draw, steepest, unbiased
 from zoo.cli.tune_memory import bytes_per_image, free_memory
+from zoo.cli.whole import check_folder, filled
 from zoo.divergence import DivergedError
 from zoo.recipe import Recipe
 
@@ -128,6 +129,7 @@ def _parser() -> Parser:
 
 
 def _find(cli: TuneCLI, options: Namespace, words: list[str]) -> int:
+    folder = _folder(cli)
     for notice in cli.notices:
         print(f"note: {notice}")
     found: dict[str, Any] = {}
@@ -147,14 +149,21 @@ def _find(cli: TuneCLI, options: Namespace, words: list[str]) -> int:
         found["recipe.lr"] = rate
         if cli.said.get("recipe.scale_lr"):  # the rate was found with this batch size, and is for it
             found["recipe.scale_lr"] = "false"
-    default = PLACE / f"{record['model']}-{record['data']}" / time.strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(cli.config.run_dir or default)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "tune.json", record)
-    if curve is not None:
-        draw(curve, cli.recipe.lr, f"{record['model']} on {record['data']}, {cli.recipe.optimizer}", folder / "lr.png")
+    with filled(folder) as place:
+        write_json(place / "tune.json", record)
+        if curve is not None:
+            what = f"{record['model']} on {record['data']}, {cli.recipe.optimizer}"
+            draw(curve, cli.recipe.lr, what, place / "lr.png")
     print(f"files: {folder} ({'lr.png, ' if curve else ''}tune.json)\nnext:  {fit_command(words, found)}")
     return 0
+
+
+def _folder(cli: TuneCLI) -> Path:
+    """Where the files will be: it says before the tests if they cannot be."""
+    default = PLACE / f"{cli.model_name}-{cli.datamodule.spec.name}" / time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(cli.config.run_dir or default)
+    check_folder(folder)
+    return folder
 
 
 def find_rate(cli: TuneCLI, tuner: Tuner) -> Curve:

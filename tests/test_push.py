@@ -1,6 +1,8 @@
 """`zoo push`: what it writes, what arrives at a hub that exists only here, and what it keeps to itself."""
 
+import errno
 import json
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -358,7 +360,24 @@ def test_a_damaged_run_folder(name: str, content: str, checkpoint: Path, tmp_pat
     assert done.status == 2
     assert f"{name}' is damaged: " in done.err
     assert done.err.count("\n") == 1
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_on_a_full_disk_nothing_is_left(
+    is_there: bool, checkpoint: Path, tmp_path: Path, zoo_main: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, *_: Any) -> None:
+        path.write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if is_there:
+        (tmp_path / "out").mkdir()
+    monkeypatch.setattr("zoo.weight_files.write_weights", fail)
+    done = zoo_main("push", checkpoint, "user/net", "--output", "out" if is_there else "out/net")
+    assert (done.status, done.err) == (2, "zoo: error: no space left on device\n")
+    assert (tmp_path / "out").exists() == is_there
+    assert not is_there or not any((tmp_path / "out").iterdir())
 
 
 def test_an_empty_folder_is_used(checkpoint: Path, tmp_path: Path, zoo_main: Zoo) -> None:

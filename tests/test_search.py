@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -358,6 +359,24 @@ def test_a_damaged_storage_is_said_in_a_line(tmp_path: Path, content: bytes) -> 
         search.__enter__()
     assert "\n" not in str(caught.value)
     assert (tmp_path / "x.db").read_bytes() == content
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_of_a_storage_that_cannot_be_begun_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    place, folder = tmp_path / "x.db", tmp_path / "runs/search/s"
+    if not is_new:
+        with opened(make_plan(), tmp_path / "other", place):
+            pass
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr("optuna.create_study", fail)
+    with pytest.raises(UserError, match=r"x\.db' cannot be used as a storage of Optuna: database or disk is full"):
+        opened(make_plan(), folder, place).__enter__()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # What is shown

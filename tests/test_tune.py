@@ -1,7 +1,9 @@
 """`zoo tune`: Lightning's finders, their curves, and what they leave behind."""
 
+import errno
 import json
 import math
+import os
 import shlex
 import tempfile
 from itertools import pairwise
@@ -93,6 +95,31 @@ def test_a_rate_is_found_and_nothing_else_is_left(zoo_main: Zoo, tmp_path: Path,
     assert command == ["zoo", "fit", *SMALL, "--recipe.lr", str(rate)]
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"tune.json", "lr.png"}
     assert not list(scratch.iterdir())
+
+
+def test_a_place_that_is_no_folder_is_said_before_the_test(zoo_main: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        outcome = zoo_main("tune", *SMALL, "--run_dir", place)
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err == "zoo: error: 'file' is a file: name a folder\n"
+
+
+def test_of_files_that_cannot_be_written_none_is_left(
+    zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*rest: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(rest[-1]))
+
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before/tune.json").write_text("old")
+    monkeypatch.setattr(tune, "draw", fail)
+    for place in ("before", "new/folder"):
+        outcome = zoo_main("tune", *SMALL, "--run_dir", place)
+        assert (outcome.status, outcome.err) == (2, f"zoo: error: no space left on device: '{place}/lr.png'\n")
+    assert [path.name for path in (tmp_path / "before").iterdir()] == ["tune.json"]
+    assert (tmp_path / "before/tune.json").read_text() == "old"
+    assert not (tmp_path / "new").exists()
 
 
 def test_schedule_warm_up_and_averages_have_no_part_in_the_test(scratch: Path) -> None:
