@@ -9,11 +9,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -242,7 +244,20 @@ def _write(job: Job, part: Path, keep_pixels: bool, progress: Progress | None) -
 def _loader(job: Job, keep_pixels: bool) -> "DataLoader[Any]":
     workers = available_cpus() if len(job.paths) > 4 * _BATCH else 0
     dataset = _Files(job, keep_pixels)
-    return DataLoader(dataset, batch_size=_BATCH, num_workers=workers, collate_fn=identity, worker_init_fn=one_thread)
+    return DataLoader(
+        dataset, batch_size=_BATCH, num_workers=workers, collate_fn=identity, worker_init_fn=_start_worker
+    )
+
+
+def _start_worker(number: int) -> None:
+    one_thread(number)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an exception of a thread, but not that of one that hands over pixels to a process that Ctrl-C has ended."""
+    if not issubclass(kind, OSError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 class _Files(Dataset[Any]):

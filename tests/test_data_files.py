@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -400,3 +402,19 @@ def test_files_that_are_not_read_are_counted(divided: Path) -> None:
     data.setup()
     assert len(data.notices) == 1
     assert data.notices[0].startswith("3 files are not read: ")
+
+
+def test_a_process_that_ends_while_it_is_handed_pixels_leaves_no_traceback() -> None:
+    """After Ctrl-C, a worker's thread of `multiprocessing` may find that nobody reads what it offers."""
+    code = """
+import socket
+from multiprocessing import resource_sharer
+from zoo.datamodules.decoded import _start_worker
+_start_worker(0)
+client = socket.socket(socket.AF_UNIX)
+client.connect(resource_sharer.DupFd(0)._id[0])
+client.close()
+resource_sharer.stop(5)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
