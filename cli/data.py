@@ -26,6 +26,15 @@ VERBS = {
     "prepare": "download a data set, decode its files once, say what is in it",
 }
 
+OWN = {
+    "show": "  --images N    --output FILE.png\n",
+    "prepare": "  What is not there is fetched, except with --data.download false. Of training alone, and refused here:\n"
+    "  --data.batch_size, num_workers, sampler, drop_last, and augment unless the images are files of any size.\n\n",
+}
+"""What the help of a verb says besides the options of data sets."""
+OF_BATCHES = ("batch_size", "num_workers", "sampler", "drop_last")
+"""Options that change nothing before batches are made."""
+
 
 def run(words: list[str]) -> int:
     """Run a verb of `zoo data`; the exit status."""
@@ -87,13 +96,15 @@ def _parse(verb: str, words: list[str]) -> "Namespace":
     restrict_imports()
     if {"-h", "--help"} & set(words):
         usage = f"usage: zoo data {verb} --data NAME [options]\n\n{VERBS[verb].capitalize()}.\n"
-        own = "  --images N    --output FILE.png\n" if verb == "show" else ""
+        own = OWN.get(verb, "")
         show(f"{usage}\n{own}{DATA_FLAGS.format(verb='fit')}\n  Known: {', '.join(DATASETS)}")
         raise SystemExit(0)
     arguments = front.prepare("data", words)
     parser = DataParser(prog=f"zoo data {verb}", description=VERBS[verb])
     if front.option(arguments, "--data") is None:
         raise UserError(f"zoo data {verb} needs a data set: --data NAME. Known: {', '.join(DATASETS)}.")
+    if verb == "prepare":
+        _check_idle(arguments)
     parser.arguments = arguments
     parser.add_subclass_arguments(ImageDataModule, "data", required=True)
     parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the splits and the augmentation.")
@@ -107,6 +118,15 @@ def _parse(verb: str, words: list[str]) -> "Namespace":
     if is_asked and "init_args.download" in config.data:
         config.data.init_args.download = True
     return config
+
+
+def _check_idle(arguments: list[str]) -> None:
+    """Look for options that are typed in vain; image files are kept whole or cut as the augmentation needs them."""
+    spec = DATASETS.get((front.option(arguments, "--data") or "").rpartition(".")[2])
+    for name in OF_BATCHES if spec is None or spec.any_size else ("augment", *OF_BATCHES):
+        value = front.option(arguments, f"--data.{name}")
+        if value is not None:
+            raise UserError(f"data.{name} is {value}: it changes nothing in zoo data prepare, leave it out")
 
 
 def _load(config: "Namespace") -> "ImageDataModule":

@@ -116,6 +116,27 @@ def test_prepare_says_what_is_there_and_keeps_decoded_images(zoo_main: Zoo, tree
     assert zoo_main(*words).out == outcome.out
 
 
+@pytest.mark.parametrize(
+    "option", ["data.augment strong", "data.batch_size 5", "data.sampler balanced", "data.drop_last true"]
+)
+def test_prepare_refuses_what_changes_nothing_in_it(option: str, zoo_main: Zoo) -> None:
+    name, value = option.split()
+    outcome = zoo_main("data", "prepare", "--data", "digits", f"--{name}", value)
+    assert (outcome.status, outcome.out) == (2, "")
+    what = f"{name} is {value}: it changes nothing in zoo data prepare, leave it out"
+    assert outcome.err == f"zoo: error: {what}\n"
+
+
+def test_prepare_keeps_image_files_as_their_augmentation_needs_them(zoo_main: Zoo, tree: Path, cache: Path) -> None:
+    sizes = []
+    for policy in ("none", "imagenet"):
+        words = ("--data.root", tree, "--data.image_size", "8", "--data.augment", policy)
+        outcome = zoo_main("data", "prepare", "--data", "folder", *words)
+        assert outcome.status == 0, outcome.err
+        sizes.append(sum(file.stat().st_size for file in cache.rglob("pixels.bin")))
+    assert 0 < 2 * sizes[0] < sizes[1]
+
+
 def test_check_reports_and_sets_the_exit_status(zoo_main: Zoo, tree: Path) -> None:
     """REQ-I3: files that are no images are reported before any training."""
     assert zoo_main("data", "check", tree).status == 0
