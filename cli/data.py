@@ -28,7 +28,7 @@ VERBS = {
 
 OWN = {
     "show": "  --images N    --output FILE.png\n",
-    "prepare": "  What is not there is fetched, except with --data.download false. Of training alone, and refused here:\n"
+    "prepare": "  What is not there is fetched, except with --data.download false. Of training alone, and refused:\n"
     "  --data.batch_size, num_workers, sampler, drop_last, and augment unless the images are files of any size.\n\n",
 }
 """What the help of a verb says besides the options of data sets."""
