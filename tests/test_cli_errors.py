@@ -158,7 +158,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
         "did you mean 'letters'?",
     ),
     "unknown data command": (("data", "shwo"), "unknown data command 'shwo'. Did you mean 'show'?"),
-    "list no data set": (("data", "list", "zzz*"), "no data set matches zzz*"),
+    "list no data set": (("data", "list", "zzz*"), "no data set matches 'zzz*'"),
     "show without data": (("data", "show"), "needs a data set: --data NAME"),
     "show unknown data": (("data", "show", "--data", "mnits"), "unknown data 'mnits'. Did you mean 'mnist'?"),
     "show no images": (("data", "show", "--data", "digits", "--images", "0"), "images is 0: it must be at least 1"),
