@@ -182,7 +182,7 @@ def test_more_epochs_are_no_change(run: Path, zoo_main: Zoo) -> None:
 
 def test_runs_have_folders_of_their_own(zoo_main: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """REQ-C5: two runs of one second do not share a folder; a folder that holds a run takes no other."""
-    monkeypatch.setattr("zoo.cli.folder.time.strftime", lambda _: "2026-01-01_00-00-00")
+    monkeypatch.setattr("zoo.cli.folder.time.strftime", lambda *_: "2026-01-01_00-00-00")
     dry = ("--trainer.limit_train_batches=1", "--no-test")
     for _ in range(2):
         assert zoo_main(*FIT, *dry).status == 0
