@@ -38,7 +38,7 @@ def test_a_run_does_not_grow_with_its_epochs(tmp_path: Path) -> None:
     """No memory, files, threads or processes are left over by an epoch: `python -m tests.load` looks at 200 of them."""
     held = watch(tmp_path / "run", "--data.num_workers", "2", "--data.train_size", "100", epochs=EPOCHS)
     grown = at(held, EPOCHS).grown(at(held, EPOCHS // 2))
-    assert max(grown.megabytes, grown.worker_megabytes) < 8
+    assert max(grown.megabytes, grown.worker_megabytes) < 2, "15 epochs of five runs came to 0.1"
     assert max(grown.files, grown.threads, grown.processes) <= 0
     assert at(held, EPOCHS).processes >= 2, "the workers have been counted"
 
