@@ -178,7 +178,7 @@ def test_resuming_a_run_with_a_hostile_checkpoint(name: str, marker: Path, run: 
 
 
 CONFIGS = {
-    "a tag of Python": "model: !!python/object/apply:pathlib.Path.touch [MARKER]\n",
+    "a tag of Python": "model: !!python/object/apply:os.mkdir [MARKER]\n",
     "a tag in a list": "trainer:\n  callbacks: [!!python/object/new:evilmodule.Evil []]\n",
     "a class of a model": "model:\n  class_path: evilmodule.Evil\n",
     "a class of a callback": "model: mlp\ntrainer:\n  callbacks:\n  - class_path: evilmodule.Evil\n",
@@ -215,7 +215,7 @@ def damage(run: Path, what: str, marker: Path) -> None:
     elif what == "no numbers":
         (run / "metrics.csv").write_text("epoch,step,train/loss\n1,x,=cmd()\n")
     else:
-        (run / "config.yaml").write_text("data: !!python/object/apply:pathlib.Path.touch [" + str(marker) + "]\n")
+        (run / "config.yaml").write_text("data: !!python/object/apply:os.mkdir [" + str(marker) + "]\n")
 
 
 OF_A_RUN = (
