@@ -76,6 +76,20 @@ class StopAfterStep(Callback):
         """Stop after validation."""
         self._look(trainer)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take Slurm's warning in the test too, as Lightning takes SIGTERM there; the test is done again."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            self.received = signal.Signals(number)
+            _stop(trainer)
+
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self._before = {name: signal.signal(name, stop) for name in signals() if name not in SIGNALS}
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give it back."""
+        self.on_train_end(trainer, pl_module)
+
     def _look(self, trainer: Trainer) -> None:
         """Stop if a signal came to any process, but not while gradients are added up, which no checkpoint holds."""
         came = self.received is not None
