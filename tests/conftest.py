@@ -101,6 +101,16 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
+def own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lightning leaves Ctrl-C switched off when it has stopped; a command ends then, but these tests go on."""
+    monkeypatch.setenv("ZOO_ALLOW_IMPORTS", "tests")
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+@pytest.fixture
 def zoo_command(tmp_path: Path) -> Zoo:
     """Run the installed command in a process of its own, in a temporary folder."""
 

@@ -19,18 +19,9 @@ from zoo.cli.errors import UserError
 from zoo.cli.folder import make_run_folder
 from zoo.weight_files import atomic_file
 
+pytestmark = pytest.mark.usefixtures("own_handlers")
 RUNS, ROUNDS = 8, 100
 """How many runs start at once, and how often."""
-
-
-@pytest.fixture(autouse=True)
-def own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lightning leaves Ctrl-C switched off when it has stopped; a command ends then, but these tests go on."""
-    monkeypatch.setenv("ZOO_ALLOW_IMPORTS", "tests")
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for name, handler in before.items():
-        signal.signal(name, handler)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,7 @@ from zoo.checkpoint_io import LAST
 from zoo.cli.metrics_log import MetricsCSV, read_metrics
 from zoo.cli.tune import Tunable
 
-
-@pytest.fixture(autouse=True)
-def own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lightning leaves Ctrl-C switched off when it has stopped; a command ends then, but these tests go on."""
-    monkeypatch.setenv("ZOO_ALLOW_IMPORTS", "tests")
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for name, handler in before.items():
-        signal.signal(name, handler)
+pytestmark = pytest.mark.usefixtures("own_handlers")
 
 
 @pytest.fixture(scope="module")
