@@ -268,4 +268,7 @@ def test_best(cli: FitCLI) -> None:
     if cli.best is not None and cli.best.best_model_path:
         path = cli.best.best_model_path
         load_weights(cli.model, read_checkpoint(path, must_be_registered=False), path)
+    # A run by steps that was killed after its last one has no step to take: Lightning would count an epoch less.
+    epochs = cli.trainer.fit_loop.epoch_progress.current
+    epochs.completed = epochs.processed  # type: ignore[attr-defined]  # which a _ProcessedTracker has
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
